@@ -1,0 +1,38 @@
+// The int32 planes of a source: one aligned slab, one plane a segment.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace raftwright {
+
+/// A slab of `count` planes of width x height int32 pixels, row-major and dense within a plane. Planes
+/// start on cache lines, one line more than their size apart: 576 x 2048 planes are a whole number of
+/// pages, and without the pad equal samples of all planes would share one cache set. Zero at first.
+class Planes {
+ public:
+  Planes(std::size_t count, std::size_t width, std::size_t height);
+
+  [[nodiscard]] std::size_t count() const noexcept { return pointers_.size(); }
+  [[nodiscard]] std::size_t width() const noexcept { return width_; }
+  [[nodiscard]] std::size_t height() const noexcept { return height_; }
+  [[nodiscard]] std::int32_t* plane(std::size_t index) noexcept { return pointers_[index]; }
+  [[nodiscard]] const std::int32_t* plane(std::size_t index) const noexcept { return pointers_[index]; }
+  [[nodiscard]] const std::vector<std::int32_t*>& pointers() const noexcept { return pointers_; }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  struct Unmap {
+    std::size_t bytes;
+    void operator()(void* address) const noexcept;
+  };
+  std::size_t width_;
+  std::size_t height_;
+  std::size_t bytes_;
+  std::unique_ptr<void, Unmap> slab_;
+  std::vector<std::int32_t*> pointers_;
+};
+
+}  // namespace raftwright

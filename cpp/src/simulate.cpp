@@ -1,0 +1,1 @@
+#include "raftwright/simulate.hpp"

@@ -1,0 +1,1 @@
+#include "raftwright/stream_layout.hpp"

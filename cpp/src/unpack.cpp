@@ -1,0 +1,1 @@
+#include "raftwright/unpack.hpp"
