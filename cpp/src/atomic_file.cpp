@@ -1,0 +1,280 @@
+#include "raftwright/atomic_file.hpp"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <optional>
+#include <vector>
+
+#include "raftwright/checksum.hpp"
+#include "raftwright/error.hpp"
+
+namespace raftwright {
+
+namespace {
+
+constexpr std::size_t kMostPiecesAWrite = 1024;
+constexpr std::size_t kCompareBytes = std::size_t{1} << 20U;
+constexpr int kMostRaces = 16;
+
+const char* remedy_for(int error_number) {
+  switch (error_number) {
+    case ENOSPC:
+    case EDQUOT:
+      return "free space there or choose another directory";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return "choose a directory that this user may write to";
+    case ENOENT:
+    case ENOTDIR:
+      return "make the directory first";
+    case ENAMETOOLONG:
+      return "choose a shorter name";
+    case EMFILE:
+    case ENFILE:
+      return "raise the limit of open files";
+    default:
+      return "look after the file system, then do it again";
+  }
+}
+
+[[noreturn]] void fail(const char* what, const std::string& path, int error_number) {
+  throw IoError(std::string("cannot ") + what + " " + path + ": " + std::strerror(error_number) + "; " +
+                    remedy_for(error_number),
+                error_number, path);
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  Descriptor& operator=(Descriptor&&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  [[nodiscard]] int get() const noexcept { return fd_; }
+  [[nodiscard]] int close() noexcept {
+    const int fd = fd_;
+    fd_ = -1;
+    return ::close(fd);
+  }
+
+ private:
+  int fd_;
+};
+
+struct Place {
+  std::string directory;
+  std::string name;
+};
+
+Place split(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  Place place;
+  place.directory = slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
+  place.name = slash == std::string::npos ? path : path.substr(slash + 1);
+  if (place.name.empty() || place.name == "." || place.name == ".." ||
+      path.find('\0') != std::string::npos) {
+    throw UsageError("'" + path + "' names no file: give a path that ends in a file name");
+  }
+  return place;
+}
+
+/// Whether the open file holds exactly the pieces.
+bool same_content(int fd, const FilePieces& pieces, const std::string& path) {
+  struct stat status {};
+  if (fstat(fd, &status) != 0) fail("look at", path, errno);
+  if (!S_ISREG(status.st_mode) || static_cast<std::uint64_t>(status.st_size) != pieces.size()) return false;
+  std::vector<std::uint8_t> buffer(kCompareBytes);
+  off_t at = 0;
+  for (std::span<const std::uint8_t> piece : pieces.pieces()) {
+    while (!piece.empty()) {
+      const ssize_t count = pread(fd, buffer.data(), std::min(buffer.size(), piece.size()), at);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) fail("read", path, errno);
+      if (count == 0) return false;
+      const auto bytes = static_cast<std::size_t>(count);
+      if (std::memcmp(buffer.data(), piece.data(), bytes) != 0) return false;
+      piece = piece.subspan(bytes);
+      at += count;
+    }
+  }
+  return true;
+}
+
+/// Opens what stands under the name, if anything does. A dangling link or a directory counts as other content.
+std::optional<Published> compare_existing(int directory, const Place& place, const FilePieces& pieces,
+                                          const std::string& path) {
+  struct stat status {};
+  if (fstatat(directory, place.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (errno == ENOENT) return std::nullopt;
+    fail("look at", path, errno);
+  }
+  if (!S_ISREG(status.st_mode)) return Published::conflict;
+  const Descriptor file(openat(directory, place.name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  if (file.get() < 0) {
+    if (errno == ENOENT) return std::nullopt;
+    fail("read", path, errno);
+  }
+  return same_content(file.get(), pieces, path) ? Published::unchanged : Published::conflict;
+}
+
+void write_all(int fd, const FilePieces& pieces, const std::string& path) {
+  std::vector<iovec> vectors;
+  vectors.reserve(std::min(pieces.pieces().size(), kMostPiecesAWrite));
+  std::size_t next = 0;
+  while (next < pieces.pieces().size()) {
+    vectors.clear();
+    for (; next < pieces.pieces().size() && vectors.size() < kMostPiecesAWrite; ++next) {
+      const std::span<const std::uint8_t> piece = pieces.pieces()[next];
+      vectors.push_back({const_cast<std::uint8_t*>(piece.data()), piece.size()});
+    }
+    std::size_t first = 0;
+    while (first < vectors.size()) {
+      const ssize_t written = writev(fd, vectors.data() + first, static_cast<int>(vectors.size() - first));
+      if (written < 0) {
+        if (errno == EINTR) continue;
+        fail("write", path, errno);
+      }
+      auto left = static_cast<std::size_t>(written);
+      while (first < vectors.size() && left >= vectors[first].iov_len) left -= vectors[first++].iov_len;
+      if (left > 0) {
+        vectors[first].iov_base = static_cast<std::uint8_t*>(vectors[first].iov_base) + left;
+        vectors[first].iov_len -= left;
+      }
+    }
+  }
+}
+
+/// Removes the temporary name unless it was renamed.
+class Temporary {
+ public:
+  Temporary(int directory, std::string name) : directory_(directory), name_(std::move(name)) {}
+  Temporary(const Temporary&) = delete;
+  Temporary& operator=(const Temporary&) = delete;
+  ~Temporary() {
+    if (!name_.empty()) unlinkat(directory_, name_.c_str(), 0);
+  }
+  [[nodiscard]] const char* name() const noexcept { return name_.c_str(); }
+  void renamed() noexcept { name_.clear(); }
+
+ private:
+  int directory_;
+  std::string name_;
+};
+
+/// Renames without replacing. False when the name is taken.
+bool rename_if_free(int directory, Temporary& temporary, const Place& place, const std::string& path) {
+  if (syscall(SYS_renameat2, directory, temporary.name(), directory, place.name.c_str(), RENAME_NOREPLACE) == 0) {
+    temporary.renamed();
+    return true;
+  }
+  if (errno == EEXIST) return false;
+  if (errno != EINVAL && errno != ENOSYS) fail("name", path, errno);
+  // A file system without RENAME_NOREPLACE: a hard link never replaces either.
+  if (linkat(directory, temporary.name(), directory, place.name.c_str(), 0) == 0) return true;
+  if (errno == EEXIST) return false;
+  fail("name", path, errno);
+}
+
+std::string temporary_name(const std::string& name) {
+  static std::atomic<unsigned> counter{0};
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  std::array<char, 64> suffix{};
+  std::snprintf(suffix.data(), suffix.size(), ".%ld-%lx-%x.tmp", static_cast<long>(getpid()),
+                static_cast<unsigned long>(now.tv_nsec) ^ static_cast<unsigned long>(now.tv_sec) << 30U,
+                counter.fetch_add(1));
+  constexpr std::size_t kLongestName = 255;
+  const std::size_t room = kLongestName - 1 - std::strlen(suffix.data());
+  return "." + name.substr(0, room) + suffix.data();
+}
+
+std::string hexadecimal(std::uint32_t value) {
+  std::array<char, 9> text{};
+  std::snprintf(text.data(), text.size(), "%08x", value);
+  return text.data();
+}
+
+/// One try under one name. Nothing when another process took the name meanwhile.
+std::optional<Published> try_publish(int directory, const Place& place, const FilePieces& pieces,
+                                     const std::string& path, bool durable) {
+  if (const std::optional<Published> found = compare_existing(directory, place, pieces, path)) return found;
+  Temporary temporary(directory, temporary_name(place.name));
+  Descriptor file(openat(directory, temporary.name(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+  if (file.get() < 0) {
+    const int error_number = errno;
+    temporary.renamed();  // it is not ours to remove
+    fail("create a file for", path, error_number);
+  }
+  write_all(file.get(), pieces, path);
+  if (durable && fsync(file.get()) != 0) fail("make durable", path, errno);
+  if (file.close() != 0) fail("close", path, errno);
+  if (!rename_if_free(directory, temporary, place, path)) return std::nullopt;
+  return Published::written;
+}
+
+Published publish_under(int directory, const Place& place, const FilePieces& pieces, const std::string& path,
+                        bool durable) {
+  for (int race = 0; race < kMostRaces; ++race) {
+    if (const std::optional<Published> status = try_publish(directory, place, pieces, path, durable)) return *status;
+  }
+  fail("name", path, EBUSY);
+}
+
+}  // namespace
+
+const char* published_name(Published status) noexcept {
+  switch (status) {
+    case Published::written:
+      return "written";
+    case Published::unchanged:
+      return "unchanged";
+    case Published::conflict:
+      return "conflict";
+  }
+  return "unknown";
+}
+
+PublishResult publish(const FilePieces& pieces, const std::string& path, bool durable) {
+  const Place place = split(path);
+  const Descriptor directory(open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0) fail("open the directory", place.directory, errno);
+
+  PublishResult result;
+  result.path = path;
+  result.bytes = pieces.size();
+  for (const std::span<const std::uint8_t> piece : pieces.pieces()) {
+    result.crc32c = crc32c(piece, result.crc32c);
+    result.adler32 = adler32(piece, result.adler32);
+  }
+  result.status = publish_under(directory.get(), place, pieces, path, durable);
+  if (result.status == Published::conflict) {
+    const std::string suffix = ".conflict-" + hexadecimal(result.crc32c);
+    const Place beside{place.directory, place.name + suffix};
+    result.path = path + suffix;
+    if (publish_under(directory.get(), beside, pieces, result.path, durable) == Published::conflict) {
+      throw IoError("cannot keep the other content of " + path + " as " + result.path +
+                        ": that name is taken by yet another; move it away",
+                    EEXIST, result.path);
+    }
+  }
+  if (durable && fsync(directory.get()) != 0) fail("make durable the directory", place.directory, errno);
+  return result;
+}
+
+}  // namespace raftwright
