@@ -1,0 +1,144 @@
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "raftwright/atomic_file.hpp"
+#include "raftwright/error.hpp"
+#include "raftwright/image_hdu.hpp"
+#include "raftwright/parallel.hpp"
+#include "raftwright/readout.hpp"
+#include "registrars.hpp"
+
+namespace raftwright::python {
+
+namespace {
+
+py::dict as_dict(const PublishResult& result) {
+  const auto hexadecimal = [](std::uint32_t value) {
+    return py::str("{:08x}").format(value);
+  };
+  py::dict dict;
+  dict["status"] = published_name(result.status);
+  dict["path"] = result.path;
+  dict["bytes"] = result.bytes;
+  dict["adler32"] = hexadecimal(result.adler32);
+  dict["crc32c"] = hexadecimal(result.crc32c);
+  return dict;
+}
+
+FitsHeader header_from(const py::bytes& cards) { return FitsHeader(std::string_view(cards)); }
+
+/// BITPIX of a NumPy type in native byte order.
+int bitpix_of(const py::array& array) {
+  const py::dtype type = array.dtype();
+  if (type.is(py::dtype::of<std::uint8_t>())) return 8;
+  if (type.is(py::dtype::of<std::int16_t>())) return 16;
+  if (type.is(py::dtype::of<std::int32_t>())) return 32;
+  if (type.is(py::dtype::of<std::int64_t>())) return 64;
+  if (type.is(py::dtype::of<float>())) return -32;
+  if (type.is(py::dtype::of<double>())) return -64;
+  throw UsageError("FITS has no pixel type for " + py::str(py::object(type)).cast<std::string>() +
+                   " in native byte order");
+}
+
+/// Gathers the HDUs of one file. Readouts whose rows it refers to are kept alive.
+class Writer {
+ public:
+  void add_header_only(const py::bytes& cards) {
+    const FitsHeader written = append_header_only(pieces_, header_from(cards));
+    if (primary_.empty()) primary_ = written.text();
+  }
+
+  void add_compressed(const py::bytes& cards, const std::shared_ptr<Readout>& readout, std::size_t plane) {
+    const FitsHeader header = header_from(cards);
+    const std::shared_ptr<const CompressedPlanes> tiles(readout, &readout->compressed());
+    const py::gil_scoped_release release;
+    append_compressed_image(pieces_, header, tiles, plane);
+  }
+
+  void add_plain(const py::bytes& cards, const std::shared_ptr<Readout>& readout, std::size_t plane) {
+    const Planes& planes = readout->planes();
+    if (plane >= planes.count()) throw UsageError("plane " + std::to_string(plane) + " is not there");
+    const FitsHeader header = header_from(cards);
+    const py::gil_scoped_release release;
+    append_plain_image(pieces_, header, 32, planes.plane(plane), planes.width() * planes.height());
+  }
+
+  void add_compressed_array(const py::bytes& cards, const Int32Array& pixels, unsigned threads) {
+    if (pixels.ndim() != 2 || pixels.size() == 0) throw UsageError("pixels must be a non-empty 2-D int32 array");
+    const FitsHeader header = header_from(cards);
+    const auto height = static_cast<std::size_t>(pixels.shape(0));
+    const auto width = static_cast<std::size_t>(pixels.shape(1));
+    const std::int32_t* first = pixels.data();
+    const py::gil_scoped_release release;
+    const auto tiles = std::make_shared<CompressedPlanes>(1, width, height);
+    constexpr std::size_t rows = CompressedPlanes::kRunRows;
+    parallel_for((height + rows - 1) / rows, threads, [&](std::size_t run) {
+      const std::size_t row = run * rows;
+      tiles->encode(row, std::min(rows, height - row), [&](std::size_t r, std::span<const std::int32_t*> pointers) {
+        pointers[0] = first + (row + r) * width;
+      });
+    });
+    append_compressed_image(pieces_, header, tiles, 0);
+  }
+
+  void add_plain_array(const py::bytes& cards, const py::array& pixels) {
+    if ((pixels.flags() & py::array::c_style) == 0) throw UsageError("pixels must be C-ordered: pass a copy");
+    const int bitpix = bitpix_of(pixels);
+    const FitsHeader header = header_from(cards);
+    const auto count = static_cast<std::size_t>(pixels.size());
+    const void* first = pixels.data();
+    const py::gil_scoped_release release;
+    append_plain_image(pieces_, header, bitpix, first, count);
+  }
+
+  [[nodiscard]] std::uint64_t size() const noexcept { return pieces_.size(); }
+  [[nodiscard]] py::bytes primary_cards() const { return {primary_}; }
+
+  [[nodiscard]] py::dict publish_as(const std::string& path, bool durable) const {
+    PublishResult result;
+    {
+      const py::gil_scoped_release release;
+      result = publish(pieces_, path, durable);
+    }
+    return as_dict(result);
+  }
+
+ private:
+  FilePieces pieces_;
+  std::string primary_;
+};
+
+}  // namespace
+
+void register_rawfile(py::module_& module) {
+  py::class_<Writer>(module, "RawFileWriter", py::is_final())
+      .def(py::init<>())
+      .def("add_header_only", &Writer::add_header_only, py::arg("cards"))
+      .def("add_compressed", &Writer::add_compressed, py::arg("cards"), py::arg("readout"), py::arg("plane"))
+      .def("add_plain", &Writer::add_plain, py::arg("cards"), py::arg("readout"), py::arg("plane"))
+      .def("add_compressed_array", &Writer::add_compressed_array, py::arg("cards"), py::arg("pixels").noconvert(),
+           py::arg("threads") = 1)
+      .def("add_plain_array", &Writer::add_plain_array, py::arg("cards"), py::arg("pixels").noconvert())
+      .def_property_readonly("size", &Writer::size)
+      .def("primary_cards", &Writer::primary_cards)
+      .def("publish", &Writer::publish_as, py::arg("path"), py::arg("durable") = true);
+
+  module.def(
+      "publish_bytes",
+      [](const std::string& path, const py::buffer& data, bool durable) {
+        const ByteView view(data);
+        PublishResult result;
+        {
+          const py::gil_scoped_release release;
+          FilePieces pieces;
+          pieces.refer(view.bytes(), nullptr);
+          result = publish(pieces, path, durable);
+        }
+        return as_dict(result);
+      },
+      py::arg("path"), py::arg("data"), py::arg("durable") = true);
+}
+
+}  // namespace raftwright::python
