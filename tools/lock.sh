@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Compiles requirements/run.txt and requirements/test.txt from pyproject.toml (see requirements/README.md).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() {
+  local output=$1
+  shift
+  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-emit-index-url \
+    --custom-compile-command "make lock" --group build --output-file "$output" pyproject.toml "$@"
+}
+compile requirements/test.txt --extra show --extra test --extra bench --extra dev
+compile requirements/run.txt --extra show --constraint requirements/test.txt
