@@ -185,3 +185,10 @@ class SimulatedReadout:
 
 def coordinate_value(bits: int, detector: int, segment: int, y: int, x: int) -> int: ...
 def coordinate_name(bits: int, group: Int32) -> tuple[int, int, int, int]: ...
+
+# --- benchmarks --------------------------------------------------------------------------------------
+def time_rice_encode(pixels: Int32, foreign: int = 0) -> tuple[float, bytes, list[int]]:
+    """Encodes every row with our coder, or with fits_rcomp at the address `foreign`: (seconds, code, lengths)."""
+
+def time_rice_decode(code: Buffer, lengths: Sequence[int], width: int, foreign: int = 0) -> tuple[float, Int32]:
+    """Decodes every row with our decoder, or with fits_rdecomp at the address `foreign`: (seconds, pixels)."""

@@ -13,4 +13,5 @@ PYBIND11_MODULE(_core, module) {
   rw::register_fits(module);
   rw::register_mosaic(module);
   rw::register_simulate(module);
+  rw::register_bench(module);
 }

@@ -18,30 +18,38 @@ std::size_t whole_samples(const StreamLayout& layout, std::size_t bytes) {
   return bytes / layout.sample_bytes();
 }
 
-Int32Array planes_for(const StreamLayout& layout, std::size_t samples, const std::optional<Int32Array>& out) {
-  if (!out) return Int32Array({layout.channels(), samples});
+/// Rows must be contiguous; the step between them is the caller's (padded planes are faster than dense ones).
+using RowsArray = py::array_t<std::int32_t, 0>;
+
+RowsArray planes_for(const StreamLayout& layout, std::size_t samples, const std::optional<RowsArray>& out) {
+  if (!out) return RowsArray({layout.channels(), samples});
   const auto channels = static_cast<py::ssize_t>(layout.channels());
+  constexpr py::ssize_t kPixel = sizeof(std::int32_t);
   if (out->ndim() != 2 || out->shape(0) != channels || out->shape(1) != static_cast<py::ssize_t>(samples) ||
-      !out->writeable()) {
-    throw UsageError("out must be a writable C-ordered int32 array of shape (" + std::to_string(channels) + ", " +
-                     std::to_string(samples) + ")");
+      !out->writeable() || (samples > 1 && out->strides(1) != kPixel) || out->strides(0) % kPixel != 0) {
+    throw UsageError("out must be a writable int32 array of shape (" + std::to_string(channels) + ", " +
+                     std::to_string(samples) + ") with contiguous rows");
   }
   return *out;
 }
 
-template <typename T>
-std::vector<T*> rows_of(T* first, std::size_t count, std::size_t length) {
-  std::vector<T*> rows(count);
-  for (std::size_t i = 0; i < count; ++i) rows[i] = first + i * length;
+std::vector<std::int32_t*> rows_of(RowsArray& planes) {
+  std::vector<std::int32_t*> rows(static_cast<std::size_t>(planes.shape(0)));
+  const py::ssize_t step = planes.strides(0) / static_cast<py::ssize_t>(sizeof(std::int32_t));
+  std::int32_t* row = planes.mutable_data();
+  for (std::int32_t*& pointer : rows) {
+    pointer = row;
+    row += step;
+  }
   return rows;
 }
 
-Int32Array unpack_array(const StreamLayout& layout, const py::buffer& packed, const std::optional<Int32Array>& out,
-                        const std::optional<std::string>& level_text) {
+RowsArray unpack_array(const StreamLayout& layout, const py::buffer& packed, const std::optional<RowsArray>& out,
+                       const std::optional<std::string>& level_text) {
   const ByteView view(packed);
   const std::size_t samples = whole_samples(layout, view.bytes().size());
-  Int32Array planes = planes_for(layout, samples, out);
-  const std::vector<std::int32_t*> rows = rows_of(planes.mutable_data(), layout.channels(), samples);
+  RowsArray planes = planes_for(layout, samples, out);
+  const std::vector<std::int32_t*> rows = rows_of(planes);
   const Level level = level_from(level_text);
   const py::gil_scoped_release release;
   unpack(layout, view.bytes(), rows, Stores::streaming, level);
@@ -73,15 +81,15 @@ void register_layout(py::module_& module) {
                ", channels=" + std::to_string(self.channels()) + ")";
       });
 
-  module.def("unpack", &unpack_array, py::arg("layout"), py::arg("packed"), py::arg("out") = py::none(),
-             py::arg("level") = py::none());
+  module.def("unpack", &unpack_array, py::arg("layout"), py::arg("packed"),
+             py::arg("out").noconvert() = py::none(), py::arg("level") = py::none());
   module.def(
       "unpack_reference",
       [](const StreamLayout& layout, const py::buffer& packed) {
         const ByteView view(packed);
         const std::size_t samples = whole_samples(layout, view.bytes().size());
-        Int32Array planes = planes_for(layout, samples, std::nullopt);
-        const std::vector<std::int32_t*> rows = rows_of(planes.mutable_data(), layout.channels(), samples);
+        RowsArray planes = planes_for(layout, samples, std::nullopt);
+        const std::vector<std::int32_t*> rows = rows_of(planes);
         const py::gil_scoped_release release;
         unpack_reference(layout, view.bytes(), rows);
         return planes;
@@ -99,7 +107,8 @@ void register_layout(py::module_& module) {
         }
         const std::size_t bytes = samples * layout.sample_bytes();
         const py::bytes packed(nullptr, bytes);
-        const std::vector<const std::int32_t*> rows = rows_of(planes.data(), layout.channels(), samples);
+        std::vector<const std::int32_t*> rows(layout.channels());
+        for (std::size_t plane = 0; plane < rows.size(); ++plane) rows[plane] = planes.data() + plane * samples;
         auto* out = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(packed.ptr()));
         std::size_t clipped = 0;
         {

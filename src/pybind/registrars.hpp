@@ -27,6 +27,7 @@ void register_rawfile(py::module_& module);
 void register_fits(py::module_& module);
 void register_mosaic(py::module_& module);
 void register_simulate(py::module_& module);
+void register_bench(py::module_& module);
 
 /// The bytes of any contiguous buffer, held for the life of the view (exporters cannot resize meanwhile).
 class ByteView {
