@@ -148,7 +148,9 @@ class Mutator {
  public:
   Mutator(std::uint64_t seed, std::size_t max_bytes) : random_(seed), max_bytes_(max_bytes) {}
 
-  std::size_t below(std::size_t limit) { return limit == 0 ? 0 : static_cast<std::size_t>(random_() % limit); }
+  std::size_t below(std::size_t limit) {
+    return limit == 0 ? 0 : static_cast<std::size_t>(random_() % limit);
+  }
 
   void mutate(Bytes& input, const std::vector<Bytes>& corpus) {
     const std::size_t rounds = std::size_t{1} << below(5);
@@ -165,14 +167,22 @@ class Mutator {
       case 1:
         if (!input.empty()) input[below(input.size())] = static_cast<std::uint8_t>(random_());
         return;
-      case 2: return erase(input);
-      case 3: return insert(input, random_bytes(1 + below(16)));
-      case 4: return duplicate(input);
-      case 5: return overwrite(input, integer(interesting_[below(interesting_.size())]));
-      case 6: return overwrite(input, integer(compared()));
-      case 7: return insert(input, integer(compared()));
-      case 8: return splice(input, corpus);
-      default: return digit(input);
+      case 2:
+        return erase(input);
+      case 3:
+        return insert(input, random_bytes(1 + below(16)));
+      case 4:
+        return duplicate(input);
+      case 5:
+        return overwrite(input, integer(interesting_[below(interesting_.size())]));
+      case 6:
+        return overwrite(input, integer(compared()));
+      case 7:
+        return insert(input, integer(compared()));
+      case 8:
+        return splice(input, corpus);
+      default:
+        return digit(input);
     }
   }
 
@@ -212,7 +222,8 @@ class Mutator {
   void erase(Bytes& input) {
     if (input.empty()) return;
     const std::size_t first = below(input.size());
-    const std::size_t most = below(4) == 0 ? input.size() - first : std::min<std::size_t>(16, input.size() - first);
+    const std::size_t most =
+        below(4) == 0 ? input.size() - first : std::min<std::size_t>(16, input.size() - first);
     const auto begin = input.begin() + static_cast<std::ptrdiff_t>(first);
     input.erase(begin, begin + static_cast<std::ptrdiff_t>(1 + below(most)));
   }
@@ -246,11 +257,26 @@ class Mutator {
     }
   }
 
-  static constexpr std::array<std::uint64_t, 20> interesting_{
-      0,          1,          2,          0x7F,        0x80,       0xFF,
-      0x100,      0x7FFF,     0x8000,     0xFFFF,      0x10000,    0x7FFFFFFF,
-      0x80000000, 0xFFFFFFFF, 0x100000000, 0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF,
-      2880,       80};
+  static constexpr std::array<std::uint64_t, 20> interesting_{0,
+                                                              1,
+                                                              2,
+                                                              0x7F,
+                                                              0x80,
+                                                              0xFF,
+                                                              0x100,
+                                                              0x7FFF,
+                                                              0x8000,
+                                                              0xFFFF,
+                                                              0x10000,
+                                                              0x7FFFFFFF,
+                                                              0x80000000,
+                                                              0xFFFFFFFF,
+                                                              0x100000000,
+                                                              0x7FFFFFFFFFFFFFFF,
+                                                              0x8000000000000000,
+                                                              0xFFFFFFFFFFFFFFFF,
+                                                              2880,
+                                                              80};
 
   std::mt19937_64 random_;
   std::size_t max_bytes_;
@@ -360,15 +386,17 @@ int main(int argc, char** argv) {
   std::uint64_t iteration = 0;
   constexpr std::size_t most_kept = 4096;
   for (; iteration < options.iterations; ++iteration) {
-    if (options.seconds > 0 && std::chrono::duration<double>(Clock::now() - start).count() > options.seconds) break;
+    if (options.seconds > 0 && std::chrono::duration<double>(Clock::now() - start).count() > options.seconds)
+      break;
     Bytes input = corpus[mutator.below(corpus.size())];
     mutator.mutate(input, corpus);
     SeenEdges::reset();
     run(input);
     if (seen.learn() && corpus.size() < most_kept) corpus.push_back(std::move(input));
   }
-  std::printf("fuzz: seed %llu, %zu corpus files, %llu mutated inputs, %zu edges, %zu inputs kept, no crash\n",
-              static_cast<unsigned long long>(options.seed), given,
-              static_cast<unsigned long long>(iteration), seen.edges(), corpus.size());
+  std::printf(
+      "fuzz: seed %llu, %zu corpus files, %llu mutated inputs, %zu edges, %zu inputs kept, no crash\n",
+      static_cast<unsigned long long>(options.seed), given, static_cast<unsigned long long>(iteration),
+      seen.edges(), corpus.size());
   return 0;
 }

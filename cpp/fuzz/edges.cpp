@@ -35,13 +35,13 @@ extern "C" {
 }
 
 // The first argument is the constant; for a comparison of two variables either may be what is wanted.
-#define RAFTWRIGHT_TRACE(name, type)                                                   \
+#define RAFTWRIGHT_TRACE(name, type)                                                     \
   [[gnu::visibility("default")]] void __sanitizer_cov_trace_const_##name(type a, type) { \
-    raftwright::fuzz::note(a);                                                         \
-  }                                                                                    \
-  [[gnu::visibility("default")]] void __sanitizer_cov_trace_##name(type a, type b) {   \
-    raftwright::fuzz::note(a);                                                         \
-    raftwright::fuzz::note(b);                                                         \
+    raftwright::fuzz::note(a);                                                           \
+  }                                                                                      \
+  [[gnu::visibility("default")]] void __sanitizer_cov_trace_##name(type a, type b) {     \
+    raftwright::fuzz::note(a);                                                           \
+    raftwright::fuzz::note(b);                                                           \
   }
 RAFTWRIGHT_TRACE(cmp1, std::uint8_t)
 RAFTWRIGHT_TRACE(cmp2, std::uint16_t)

@@ -12,9 +12,9 @@ inline constexpr std::size_t edge_slots = 1U << 16U;
 inline constexpr std::size_t constant_slots = 256;
 
 struct Edges {
-  std::array<std::atomic<std::uint8_t>, edge_slots> hits;          ///< saturating count an edge
+  std::array<std::atomic<std::uint8_t>, edge_slots> hits;           ///< saturating count an edge
   std::array<std::atomic<std::uint64_t>, constant_slots> compared;  ///< constants that code compared with
-  std::atomic<std::uint32_t> comparisons;                          ///< how many were put into `compared`
+  std::atomic<std::uint32_t> comparisons;                           ///< how many were put into `compared`
 };
 
 /// The one instance, in the core library.
