@@ -13,6 +13,9 @@ namespace raftwright {
 /// from `crc`, the value for what came before (0 at the start). crc32c("123456789") = 0xE3069283.
 [[nodiscard]] std::uint32_t crc32c(std::span<const std::uint8_t> data, std::uint32_t crc = 0);
 
+/// The same in portable code, whatever the processor has: what the kernels are tested against.
+[[nodiscard]] std::uint32_t crc32c_reference(std::span<const std::uint8_t> data, std::uint32_t crc = 0);
+
 /// CRC-32C of A followed by B, from crc(A), crc(B) and the length of B in bytes.
 [[nodiscard]] std::uint32_t crc32c_combine(std::uint32_t crc_a, std::uint32_t crc_b, std::uint64_t length_b);
 
