@@ -47,7 +47,7 @@ enum class RiceStatus {
 /// code. On failure `pixels` holds what was decoded so far, the rest unspecified. int16 and int8
 /// decode BYTEPIX 2 and 1 (values wrap modulo their width, as in cfitsio). Thread-safe.
 [[nodiscard]] RiceStatus rice_decode(std::span<const std::uint8_t> code, std::span<std::int32_t> pixels,
-                                     unsigned block = 32) noexcept;
+                                     unsigned block = 32, Level level = active_level()) noexcept;
 [[nodiscard]] RiceStatus rice_decode(std::span<const std::uint8_t> code, std::span<std::int16_t> pixels,
                                      unsigned block = 32) noexcept;
 [[nodiscard]] RiceStatus rice_decode(std::span<const std::uint8_t> code, std::span<std::int8_t> pixels,
