@@ -1,0 +1,116 @@
+"""Names: of images, of the files of an image, of the directories they stand in.
+
+    <dayobs>/<image>/<image>_<raft>_<slot>.fits        MC_O_20261122_000123_R22_S11.fits
+    <dayobs>/<image>/<image>_<raft>_<slot>.json        the sidecar
+    <dayobs>/<image>/<image>_expectedSensors.json      the manifest
+
+An image name is `<source>_<controller>_<YYYYMMDD>_<nnnnnn>`. A name that does not parse is refused: no
+identity is made up for it, and nothing that could leave the output directory ever becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from raftwright.errors import FormatError
+
+__all__ = [
+    "FileName",
+    "ImageName",
+    "image_directory",
+    "manifest_name",
+    "raw_file_name",
+    "sidecar_path",
+]
+
+_IMAGE: Final = r"([A-Z]{2})_([A-Z])_([0-9]{8})_([0-9]{6})"
+_IMAGE_NAME = re.compile(_IMAGE + r"\Z")
+_FILE_NAME = re.compile(
+    rf"({_IMAGE})_([A-Za-z0-9]{{1,16}})_([A-Za-z0-9]{{1,16}})(_guider)?\.fits(?:\.fz|\.gz)?\Z"
+)
+_PART = re.compile(r"[A-Za-z0-9]{1,16}\Z")
+_SUFFIXES: Final = (".fits.fz", ".fits.gz", ".fits", ".fz")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ImageName:
+    """`MC_O_20261122_000123`: camera code, controller, observing day, number of the image in that day."""
+
+    source: str
+    controller: str
+    dayobs: str
+    seqnum: int
+
+    @classmethod
+    def parse(cls, text: str) -> ImageName:
+        """Raises `FormatError` for every name that is not exactly of this form with a day that exists."""
+        match = _IMAGE_NAME.match(text)
+        if match is None:
+            raise FormatError(
+                f"{text[:80]!r} is not an image name; expected <two letters>_<letter>_<YYYYMMDD>_<six digits>, "
+                "as in MC_O_20261122_000123"
+            )
+        day = match[3]
+        try:
+            datetime.date(int(day[:4]), int(day[4:6]), int(day[6:]))
+        except ValueError:
+            raise FormatError(f"{text!r} is not an image name; {day} is no day of the calendar") from None
+        return cls(match[1], match[2], day, int(match[4]))
+
+    def __str__(self) -> str:
+        return f"{self.source}_{self.controller}_{self.dayobs}_{self.seqnum:06}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileName:
+    """The parts of the name of a raw file: `MC_O_20261122_000123_R22_S11.fits`, also `.fits.fz`,
+    `.fits.gz`."""
+
+    image: ImageName
+    raft: str
+    slot: str
+    guider: bool
+
+    @classmethod
+    def parse(cls, path: str | Path) -> FileName:
+        """Raises `FormatError` when the last part of `path` is not the name of a raw file."""
+        name = Path(path).name
+        match = _FILE_NAME.match(name)
+        if match is None:
+            raise FormatError(
+                f"{name[:80]!r} is not the name of a raw file; expected <image>_<raft>_<slot>.fits, as in "
+                "MC_O_20261122_000123_R22_S11.fits"
+            )
+        return cls(ImageName.parse(match[1]), match[6], match[7], match[8] is not None)
+
+
+def raw_file_name(image: ImageName, raft: str, slot: str) -> str:
+    """Name of the raw file of a CCD; raft and slot as the header has them (`R00`, `S00` for AuxTel)."""
+    for part, what in ((raft, "raft"), (slot, "slot")):
+        if not _PART.match(part):
+            raise FormatError(
+                f"{part[:40]!r} cannot be the {what} in a file name; use letters and digits only"
+            )
+    return f"{image}_{raft}_{slot}.fits"
+
+
+def image_directory(out: Path, image: ImageName) -> Path:
+    """`<out>/<dayobs>/<image>`. The day is the one in the name, never a clock's."""
+    return out / image.dayobs / str(image)
+
+
+def sidecar_path(path: Path) -> Path:
+    """The sidecar of a raw file: same stem, `.json`."""
+    for suffix in _SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.with_name(path.name.removesuffix(suffix) + ".json")
+    return path.with_name(path.name + ".json")
+
+
+def manifest_name(image: ImageName) -> str:
+    """`<image>_expectedSensors.json`."""
+    return f"{image}_expectedSensors.json"
