@@ -1,4 +1,7 @@
+#include <algorithm>
+#include <array>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "raftwright/error.hpp"
@@ -23,17 +26,14 @@ void take(const py::dict& from, const char* name, T& value) {
 /// A segment's description: keys are the fields of SimulatedSegment; stars (x, y, flux, sigma) and tracks
 /// (x0, y0, x1, y1, counts) are float arrays of shape (n, 4) and (n, 5).
 SimulatedSegment segment_from(const py::dict& from) {
-  static const py::set known = [] {
-    py::set names;
-    for (const char* name :
-         {"detector", "segment", "bias", "bias_slope", "read_noise", "sky", "gain", "saturation", "active_x0",
-          "active_x1", "active_y0", "active_y1", "stars", "tracks"}) {
-      names.add(py::str(name));
-    }
-    return names;
-  }();
+  static constexpr std::array<const char*, 14> known{
+      "detector",   "segment",   "bias",      "bias_slope", "read_noise", "sky",   "gain",
+      "saturation", "active_x0", "active_x1", "active_y0",  "active_y1",  "stars", "tracks"};
   for (const auto& [key, value] : from) {
-    if (!known.contains(key)) throw UsageError("unknown segment property " + py::repr(key).cast<std::string>());
+    const std::string name = py::str(key).cast<std::string>();
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      throw UsageError("unknown segment property " + name);
+    }
   }
   SimulatedSegment segment;
   take(from, "detector", segment.detector);
@@ -72,16 +72,17 @@ SimulatedSegment segment_from(const py::dict& from) {
 
 void register_simulate(py::module_& module) {
   py::class_<SimulatedReadout>(module, "SimulatedReadout", py::is_final())
-      .def(py::init([](const StreamLayout& layout, std::size_t width, std::size_t height, const std::string& pattern,
-                       std::uint64_t seed, const std::vector<py::dict>& segments) {
-             std::vector<SimulatedSegment> list;
-             list.reserve(segments.size());
-             for (const py::dict& segment : segments) list.push_back(segment_from(segment));
-             return std::make_unique<SimulatedReadout>(layout, width, height, pattern_from(pattern), seed,
-                                                       std::move(list));
-           }),
-           py::arg("layout"), py::arg("width"), py::arg("height"), py::arg("pattern"), py::arg("seed"),
-           py::arg("segments"))
+      .def(
+          py::init([](const StreamLayout& layout, std::size_t width, std::size_t height,
+                      const std::string& pattern, std::uint64_t seed, const std::vector<py::dict>& segments) {
+            std::vector<SimulatedSegment> list;
+            list.reserve(segments.size());
+            for (const py::dict& segment : segments) list.push_back(segment_from(segment));
+            return std::make_unique<SimulatedReadout>(layout, width, height, pattern_from(pattern), seed,
+                                                      std::move(list));
+          }),
+          py::arg("layout"), py::arg("width"), py::arg("height"), py::arg("pattern"), py::arg("seed"),
+          py::arg("segments"))
       .def_property_readonly("size", &SimulatedReadout::size)
       .def(
           "row",
