@@ -62,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const StreamLayout layout = layout_of(input);
   const std::size_t width = input.byte() % 24U;
   const std::size_t height = input.byte() % 12U;
-  const unsigned threads = 1U + input.byte() % 2U;
+  const unsigned threads = input.byte() % 16U == 0 ? 2U : 1U;
   const std::int32_t fill = static_cast<std::int16_t>(input.word());
   try {
     Readout readout(layout, width, height, Products{.pixels = true, .compressed = true});
@@ -74,7 +74,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     std::vector<bool> came(stream.size(), false);
     std::uint64_t fresh = 0;
-    for (unsigned chunks = 0; chunks < 512 && !input.empty(); ++chunks) {
+    for (unsigned chunks = 0; chunks < 96 && !input.empty(); ++chunks) {
       const std::uint64_t offset = input.below(stream.size() + 4);
       const std::size_t length = input.below(stream.size() + 4) >> (input.byte() % 8U);
       if (offset + length > stream.size()) {
