@@ -10,49 +10,16 @@ import numpy as np
 
 from raftwright import _core
 from raftwright.camera import camera as find_camera
-from raftwright.daq import simulate_image
+from raftwright.daq import MemoryImage, simulate_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from raftwright.camera import Board, Camera
-    from raftwright.daq import DaqImage, ImageInfo, SourceInfo
 
-__all__ = ["BenchBoard", "MemoryImage", "full_board"]
+__all__ = ["BenchBoard", "full_board"]
 
 _LINE_PIXELS = 16  # of a cache line
-
-
-@dataclass(frozen=True)
-class MemorySource:
-    """A source whose stream is a bytes object."""
-
-    info: SourceInfo
-    data: bytes
-
-    def read(self, offset: int, length: int) -> bytes:
-        return self.data[offset : offset + length]
-
-    def readinto(self, offset: int, buffer: memoryview) -> int:
-        piece = memoryview(self.data)[offset : offset + len(buffer)]
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    def available(self, offset: int, length: int) -> list[tuple[int, int]]:
-        return [(offset, min(offset + length, len(self.data)))]
-
-
-@dataclass(frozen=True)
-class MemoryImage:
-    """An image of one source in memory: reading it costs a copy and no file system."""
-
-    info: ImageInfo
-    stream: MemorySource
-
-    def source(self, location: str) -> MemorySource:
-        if location != self.stream.info.location:
-            raise KeyError(location)
-        return self.stream
 
 
 @dataclass(frozen=True)
@@ -62,18 +29,15 @@ class BenchBoard:
     camera: Camera
     board: Board
     image: MemoryImage
-
-    @property
-    def packed(self) -> bytes:
-        return self.image.stream.data
+    packed: bytes
 
     @property
     def width(self) -> int:
-        return self.image.stream.info.registers.width
+        return self.image.info.sources[0].registers.width
 
     @property
     def height(self) -> int:
-        return self.image.stream.info.registers.height
+        return self.image.info.sources[0].registers.height
 
     @property
     def pixels(self) -> int:
@@ -98,7 +62,7 @@ def full_board(camera: str = "LSSTCam", location: str = "22/0", seed: int = 1) -
     """A full board of simulated sky with realistic noise and stars."""
     found = find_camera(camera)
     board = found.board(location)
-    image: DaqImage = simulate_image(found, f"{found.code}_S_20260101_000001", seed=seed, locations=[location])
-    source = image.source(location)
-    data = source.read(0, source.info.bytes)
-    return BenchBoard(found, board, MemoryImage(image.info, MemorySource(source.info, data)))
+    simulated = simulate_image(found, f"{found.code}_S_20260101_000001", seed=seed, locations=[location])
+    source = simulated.source(location)
+    packed = source.read(0, source.info.bytes)
+    return BenchBoard(found, board, MemoryImage(simulated.info, {location: packed}), packed)
