@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from raftwright.camera import Camera, camera
+from raftwright.camera import Camera, camera, camera_by_instrume
+from raftwright.errors import NotFoundError
 
 KINDS = {"SCIENCE": "science", "GUIDER": "guider", "WAVEFRONT": "wavefront"}
 
@@ -105,6 +106,28 @@ def test_header_constants(
     assert (cam.name, cam.instrume, cam.telescop, cam.code) == (name, instrume, telescop, code)
     assert cam.constants["PLATFORM"] == platform
     assert cam.constants["DAQPART"] == partition
+
+
+@pytest.mark.parametrize(
+    ("instrume", "name"),
+    [
+        ("lsstCam", "LSSTCam"),
+        ("LSSTCAMSIM", "LSSTCam"),
+        ("ComCam", "LSSTComCam"),
+        ("ComCamSim ", "LSSTComCam"),
+        ("LSSTComCam", "LSSTComCam"),
+        ("LATISS", "LATISS"),
+        ("LSST_ATISS", "LATISS"),
+        ("MiniCam", "MiniCam"),
+    ],
+)
+def test_camera_by_instrume(instrume: str, name: str) -> None:
+    assert camera_by_instrume(instrume) is camera(name)
+
+
+def test_no_camera_by_instrume() -> None:
+    with pytest.raises(NotFoundError, match="'nothing' is no built-in camera's"):
+        camera_by_instrume("nothing")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ from raftwright.camera.placement import (
     focal_plane_mosaic,
     focal_plane_placement,
 )
-from raftwright.camera.registry import camera, camera_names, check_file
+from raftwright.camera.registry import camera, camera_by_instrume, camera_names, check_file
 
 __all__ = [
     "Board",
@@ -69,6 +69,7 @@ __all__ = [
     "WcsRow",
     "WcsSystem",
     "camera",
+    "camera_by_instrume",
     "camera_names",
     "ccd_mosaic",
     "check_file",

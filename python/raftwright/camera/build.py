@@ -79,6 +79,7 @@ class _Builder:
             name=entry.name,
             title=entry.title,
             instrume=entry.instrume,
+            aliases=tuple(entry.aliases.split()),
             telescop=entry.telescop,
             code=entry.code,
             constants=entry.constants,

@@ -131,7 +131,7 @@ def _system_cards(system: WcsSystem, row: WcsRow, column: int) -> list[Card]:
     a = system.letter
     one, two = float(row.sign1), float(row.sign2)
     matrix = (0.0, one, two, 0.0) if row.swapped else (one, 0.0, 0.0, two)
-    # Origins have four decimals at most: the rounding takes off what the sum of two decimal fractions adds.
+    # Tables have six decimals at most: the rounding takes off what adding such fractions in binary leaves.
     origins = (round(row.origin1 + column * row.step1, 6), round(row.origin2 + column * row.step2, 6))
     return [
         Card(f"WCSNAME{a}", system.name, _SYSTEM_NAME),

@@ -316,6 +316,8 @@ class Camera(msgspec.Struct, frozen=True, eq=False):
     title: str
     instrume: str
     """Header card INSTRUME."""
+    aliases: tuple[str, ...]
+    """What else INSTRUME may say in images of this camera, e.g. simulated ones."""
     telescop: str
     """Header card TELESCOP."""
     code: str

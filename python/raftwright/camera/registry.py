@@ -13,7 +13,7 @@ from raftwright.camera.model import Camera
 from raftwright.camera.schema import read_entries
 from raftwright.errors import NotFoundError, StorageError
 
-__all__ = ["camera", "camera_names", "check_file"]
+__all__ = ["camera", "camera_by_instrume", "camera_names", "check_file"]
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -59,6 +59,17 @@ def camera(name_or_path: str | os.PathLike[str] | Camera) -> Camera:
     except OSError as error:
         raise StorageError(error.errno, f"camera file cannot be read ({error.strerror})", text) from error
     return _read(os.path.abspath(text), status.st_mtime_ns, status.st_size)
+
+
+def camera_by_instrume(instrume: str) -> Camera:
+    """The built-in camera whose images say this INSTRUME (case does not matter). Raises NotFoundError."""
+    wanted = instrume.strip().lower()
+    for found in map(camera, camera_names()):
+        if wanted in (name.lower() for name in (found.instrume, found.name, *found.aliases)):
+            return found
+    raise NotFoundError(
+        f"INSTRUME {instrume[:40]!a} is no built-in camera's; name the camera or give its file"
+    )
 
 
 def check_file(path: str | os.PathLike[str]) -> list[Problem]:

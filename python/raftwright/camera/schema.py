@@ -176,6 +176,7 @@ class CameraEntry(_Entry, frozen=True):
     detectors: dict[_Name, DetectorEntry]
     amplifiers: dict[_Name, AmplifierEntry]
     title: _Comment = ""
+    aliases: _Comment = ""
     constants: dict[_Keyword, _Text] = {}
     extension: ExtensionEntry = ExtensionEntry()
     wcs_tables: dict[_Name, dict[str, dict[int, _Row]]] = {}
