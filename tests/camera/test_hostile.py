@@ -172,10 +172,10 @@ def test_loading_is_quick(name: str) -> None:
     best = 1.0
     for _ in range(5):
         registry._read.cache_clear()
-        started = time.perf_counter()
+        started = time.process_time()  # not the time that the machine spends on other things
         camera(name)
-        best = min(best, time.perf_counter() - started)
-    assert best < 0.25  # a tenth of it on an idle machine: enough to catch a reader that became slow
+        best = min(best, time.process_time() - started)
+    assert best < 0.1  # a fourth of it on an idle machine
 
 
 @given(st.data())
