@@ -5,8 +5,6 @@ Ratios within one run; the benchmark fixture records our own side's time as well
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -15,8 +13,8 @@ from raftwright.bench.board import BenchBoard
 
 
 @pytest.fixture(scope="module")
-def board() -> Iterator[BenchBoard]:
-    yield full_board()
+def board() -> BenchBoard:
+    return full_board()
 
 
 @pytest.mark.parametrize("name", list(FIGURES))

@@ -1,14 +1,14 @@
 """The compiled core. Public names are re-exported by the packages; this module itself is private."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
-Level = Literal["scalar", "avx2", "neon"]
-Int32 = NDArray[np.int32]
+Level: TypeAlias = Literal["scalar", "avx2", "neon"]
+Int32: TypeAlias = NDArray[np.int32]
 
 def build_info() -> dict[str, Any]: ...
 def usable_processors() -> int: ...
@@ -36,7 +36,9 @@ class StreamLayout:
     def __eq__(self, other: object) -> bool: ...
     def __hash__(self) -> int: ...
 
-def unpack(layout: StreamLayout, packed: Buffer, out: Int32 | None = None, level: Level | None = None) -> Int32:
+def unpack(
+    layout: StreamLayout, packed: Buffer, out: Int32 | None = None, level: Level | None = None
+) -> Int32:
     """Packed whole samples -> int32 array (channels, samples), planes in output order."""
 
 def unpack_reference(layout: StreamLayout, packed: Buffer) -> Int32: ...
@@ -74,7 +76,7 @@ class Readout:
     def size(self) -> int:
         """Bytes of a complete stream."""
     def add(self, offset: int, data: Buffer, threads: int = 1) -> int:
-        """Adds bytes at an offset; returns how many of them were new. Raises FormatError outside the stream."""
+        """Adds bytes at an offset; returns how many were new. Raises FormatError outside the stream."""
     @property
     def received(self) -> int: ...
     @property
@@ -122,8 +124,8 @@ class RawFileWriter:
         """Primary header as written, sums filled in, without END."""
     def publish(self, path: str, durable: bool = True) -> dict[str, Any]:
         """Writes under a temporary name in the same directory, fsync, rename without replacing, fsync of
-        the directory. Returns {"status": "written"|"unchanged"|"conflict", "path", "bytes", "adler32": "8 hex",
-        "crc32c": "8 hex"}; "conflict": `path` is where the new content was kept, beside the untouched file.
+        the directory. Returns {"status": "written"|"unchanged"|"conflict", "path", "bytes",
+        "adler32": "8 hex", "crc32c": "8 hex"}; "conflict": `path` is where the new content was kept, beside the untouched file.
         Raises StorageError; no partial file is left."""
 
 def publish_bytes(path: str, data: Buffer, durable: bool = True) -> dict[str, Any]:
@@ -142,8 +144,8 @@ class FitsFile:
     def cards(self, hdu: int) -> bytes:
         """Header text, 80 characters a card, without END and padding."""
     def info(self, hdu: int) -> dict[str, Any]:
-        """{"kind": "primary"|"image"|"compressed"|"table"|"other", "name", "version", "bitpix", "shape", "compression",
-        "header_offset", "data_offset", "data_bytes", "decodable": bool}; for compressed images bitpix and
+        """{"kind": "primary"|"image"|"compressed"|"table"|"other", "name", "version", "bitpix", "shape",
+        "compression", "header_offset", "data_offset", "data_bytes", "decodable": bool}; for compressed images bitpix and
         shape (NumPy order) are those of the image."""
     def read(self, hdu: int, out: NDArray[Any] | None = None, threads: int = 1) -> NDArray[Any]:
         """Pixels of an image HDU: plain integers and floats, or RICE_1 integers (see info()["decodable"])."""
@@ -188,7 +190,9 @@ def coordinate_name(bits: int, group: Int32) -> tuple[int, int, int, int]: ...
 
 # --- benchmarks --------------------------------------------------------------------------------------
 def time_rice_encode(pixels: Int32, foreign: int = 0) -> tuple[float, bytes, list[int]]:
-    """Encodes every row with our coder, or with fits_rcomp at the address `foreign`: (seconds, code, lengths)."""
+    """Encodes every row, by fits_rcomp at the address `foreign` if given: (seconds, code, lengths)."""
 
-def time_rice_decode(code: Buffer, lengths: Sequence[int], width: int, foreign: int = 0) -> tuple[float, Int32]:
-    """Decodes every row with our decoder, or with fits_rdecomp at the address `foreign`: (seconds, pixels)."""
+def time_rice_decode(
+    code: Buffer, lengths: Sequence[int], width: int, foreign: int = 0
+) -> tuple[float, Int32]:
+    """Decodes every row, by fits_rdecomp at the address `foreign` if given: (seconds, pixels)."""

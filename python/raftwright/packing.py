@@ -37,7 +37,7 @@ def unpack(
         (height, width) of the image, ``height * width == n``: the result then is three-dimensional.
     out
         Where to put the values: int32, shape (channels, n), rows contiguous. Rows that lie a little more than
-        a whole number of pages apart are the fastest, and twice as fast as a dense array of 576 x 2048 planes.
+        a whole number of pages apart are the fastest: twice as fast as a dense array of 576 x 2048 planes.
     level
         ``"scalar"``, ``"avx2"`` or ``"neon"`` instead of the best that the processor has.
 
@@ -88,10 +88,14 @@ def scramble(layout: StreamLayout, planes: ArrayLike, *, clip: bool = False) -> 
         limits = np.iinfo(np.int32)
         if array.size and (array.max() > limits.max or array.min() < limits.min):
             if not clip:
-                raise UsageError(f"a pixel is outside 0 .. {layout.max_value}: pass clip=True to move it there")
+                raise UsageError(
+                    f"a pixel is outside 0 .. {layout.max_value}: pass clip=True to move it there"
+                )
             array = np.clip(array, limits.min, limits.max)
         array = array.astype(np.int32)
     packed, clipped = _core.scramble(layout, np.ascontiguousarray(array.reshape(array.shape[0], -1)))
     if clipped and not clip:
-        raise UsageError(f"{clipped} pixels are outside 0 .. {layout.max_value}: pass clip=True to move them there")
+        raise UsageError(
+            f"{clipped} pixels are outside 0 .. {layout.max_value}: pass clip=True to move them there"
+        )
     return packed

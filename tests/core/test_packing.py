@@ -94,7 +94,13 @@ def test_wrong_arguments_say_what_is_wrong() -> None:
         raftwright.scramble(layout, np.zeros((48, 1)))
     with pytest.raises(UsageError, match="shape"):
         raftwright.scramble(layout, np.zeros((47, 1), np.int32))
-    for arguments in [(0, 0, range(8)), (33, 0, range(8)), (18, 1 << 18, range(16)), (18, 0, [0] * 16), (3, 0, [0])]:
+    for arguments in [
+        (0, 0, range(8)),
+        (33, 0, range(8)),
+        (18, 1 << 18, range(16)),
+        (18, 0, [0] * 16),
+        (3, 0, [0]),
+    ]:
         with pytest.raises(UsageError):
             _core.StreamLayout(*arguments)
 

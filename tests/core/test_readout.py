@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 
 import numpy as np
@@ -29,7 +30,7 @@ def deliveries(draw: st.DrawFn) -> tuple[str, int, int, int, list[tuple[int, int
     width, height = draw(st.integers(1, 70)), draw(st.integers(1, 40))
     size = width * height * LAYOUTS[name].sample_bytes
     borders = sorted({0, size, *draw(st.lists(st.integers(0, size), max_size=30))})
-    chunks = list(zip(borders, borders[1:], strict=False))
+    chunks = list(itertools.pairwise(borders))
     extra = draw(st.lists(st.tuples(st.integers(0, size), st.integers(0, size)).map(sorted), max_size=5))
     kept = [chunk for chunk in chunks if draw(st.integers(0, 9)) > 0] + [(a, b) for a, b in extra]
     return name, width, height, draw(st.integers(0, 2**32 - 1)), draw(st.permutations(kept))

@@ -89,7 +89,9 @@ def test_a_tile_of_fitsio_is_ours(tmp_path: Path, require_module: Callable[[str]
 
 
 @given(tile=tiles(), data=st.data())
-def test_broken_code_is_an_error_or_other_pixels_never_a_crash(tile: np.ndarray[Any, Any], data: st.DataObject) -> None:
+def test_broken_code_is_an_error_or_other_pixels_never_a_crash(
+    tile: np.ndarray[Any, Any], data: st.DataObject
+) -> None:
     code = bytearray(rice.encode(tile))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(code) - 1))

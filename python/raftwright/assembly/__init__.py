@@ -42,11 +42,11 @@ def open_image(store: Store | DaqImage | str | os.PathLike[str], image: str | No
 
     A store (or a directory of recordings) with one image needs no name. Raises NotFoundError, UsageError.
     """
-    from raftwright.daq import open_store
+    from raftwright.daq import DaqImage, open_store
 
     if isinstance(store, str | os.PathLike):
         store = open_store(os.fspath(store))
-    if hasattr(store, "source"):  # an image
+    if isinstance(store, DaqImage):
         if image is not None and store.info.name != image:
             raise NotFoundError(f"this is image {store.info.name}, not {image}")
         return store
@@ -54,7 +54,9 @@ def open_image(store: Store | DaqImage | str | os.PathLike[str], image: str | No
     if image is None:
         if len(names) != 1:
             shown = ", ".join(names[:3]) + (" .." if len(names) > 3 else "")
-            raise UsageError(f"the store has {len(names)} images{': ' + shown if names else ''}; name one of them")
+            raise UsageError(
+                f"the store has {len(names)} images{': ' + shown if names else ''}; name one of them"
+            )
         image = names[0]
     return store.image(image)
 
@@ -66,7 +68,7 @@ def select_boards(
     locations: Iterable[str] | None = None,
     rafts: Iterable[str] | None = None,
 ) -> list[Board]:
-    """The boards of an image that are asked for: all of its sources, or those at ``locations`` or in ``rafts``.
+    """The boards of an image that are asked for: all, or those at ``locations`` or in ``rafts``.
 
     Raises NotFoundError for a location that the camera or the image does not have.
     """
@@ -77,9 +79,8 @@ def select_boards(
     for location in locations or ():
         board = camera.board(location)
         if board.location not in present:
-            raise NotFoundError(
-                f"{image.info.name} has no source at {location}; there are {', '.join(sorted(present)) or 'none'}"
-            )
+            known = ", ".join(sorted(present)) or "none"
+            raise NotFoundError(f"{image.info.name} has no source at {location}; there are {known}")
         chosen[board.location] = board
     for name in rafts or ():
         raft = camera.raft(name)

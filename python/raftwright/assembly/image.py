@@ -96,7 +96,9 @@ class Ccd:
 
     def __repr__(self) -> str:
         missing = f", {self.missing_pixels} pixels missing" if self.missing_pixels else ""
-        return f"<CCD {self.name} ({self.detector.type.name}), {len(self.detector.segments)} segments{missing}>"
+        return (
+            f"<CCD {self.name} ({self.detector.type.name}), {len(self.detector.segments)} segments{missing}>"
+        )
 
 
 class _Ccds:
@@ -163,7 +165,7 @@ class AssembledImage(_Ccds):
             if ccd.detector is wanted:
                 return ccd
         raise NotFoundError(
-            f"{self.name} has no data of {wanted.name}: its board {wanted.location} was not read or not asked for"
+            f"{self.name} has no data of {wanted.name}: board {wanted.location} was not read or not asked for"
         )
 
     def __iter__(self) -> Iterator[Ccd]:

@@ -96,7 +96,7 @@ class _Loop:
                 if len(buffer) < length:
                     buffer = bytearray(length)
                 self._take(task, offset, memoryview(buffer)[:length])
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+        except BaseException as error:
             with self._lock:
                 self.stopped = self.stopped or error
 
@@ -134,8 +134,8 @@ class _Loop:
                 found = f"{_crc_of(task):08x}"
                 if found != expected.lower():
                     raise FormatError(
-                        f"source {task.board.location}: CRC-32C of the stream is {found}, its description says "
-                        f"{expected}: the data changed on the way; fetch it again"
+                        f"source {task.board.location}: CRC-32C of the stream is {found}, its description "
+                        f"says {expected}: the data changed on the way; fetch it again"
                     )
             task.readout.finish(self._fill)
             geometry = task.source.info.registers.geometry

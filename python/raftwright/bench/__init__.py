@@ -22,7 +22,7 @@ def run(
     repeat: int = 5,
     on_figure: Callable[[Figure], None] | None = None,
 ) -> list[Figure]:
-    """Measures the figures ``names`` (all by default) with ``repeat`` pairs each; needs about 1.5 GB of memory.
+    """Measures the figures ``names`` (all by default) with ``repeat`` pairs each, in about 1.5 GB.
 
     ``on_figure`` is called with each as it is done. Raises UsageError for an unknown name, RaftwrightError
     when a result is wrong.

@@ -42,7 +42,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 def ram_directory() -> Path:
     """Where files cost no disk: /dev/shm where there is one, else the temporary directory."""
-    shm = Path("/dev/shm")  # noqa: S108 - a place, not a file name
+    shm = Path("/dev/shm")
     return shm if shm.is_dir() else Path(tempfile.gettempdir())
 
 
@@ -98,8 +98,11 @@ def encode(board: BenchBoard, repeat: int) -> Figure:
     rows = _rows(board)
     if addresses is None:
         seconds = min(_core.time_rice_encode(rows)[0] for _ in range(repeat))
-        return Figure(name, against, 5.5, None, rows.size / seconds / 1e9, "no shared cfitsio on this machine")
+        return Figure(
+            name, against, 5.5, None, rows.size / seconds / 1e9, "no shared cfitsio on this machine"
+        )
     ours, theirs = [], []
+    code = b""
     for _ in range(repeat):
         seconds, code, lengths = _core.time_rice_encode(rows)
         foreign, foreign_code, foreign_lengths = _core.time_rice_encode(rows, addresses[0])
@@ -154,13 +157,17 @@ def files(board: BenchBoard, repeat: int) -> Figure:
                 _require(all(map(np.array_equal, first, board.planes[:16])), "writing")
     rate = board.pixels / statistics.median(ours) / 1e9
     if not ratios:
-        return Figure(name, against, 15.0, None, rate, "fitsio is not installed: pip install 'raftwright[bench]'")
+        return Figure(
+            name, against, 15.0, None, rate, "fitsio is not installed: pip install 'raftwright[bench]'"
+        )
     return Figure(name, against, 15.0, statistics.median(ratios), rate)
 
 
 def _write_theirs(fitsio: Any, board: BenchBoard, directory: Path) -> float:
     def work() -> None:
-        planes = baselines.numpy_unpack(board.board.layout, board.packed).reshape(-1, board.height, board.width)
+        planes = baselines.numpy_unpack(board.board.layout, board.packed).reshape(
+            -1, board.height, board.width
+        )
         first = 0
         for detector in board.board.detectors:
             names = [segment.name for segment in detector.segments]
@@ -207,7 +214,9 @@ def two_threads(board: BenchBoard, repeat: int) -> Figure:
     if _core.usable_processors() < 2:
         return Figure(name, against, 1.7, None, None, "only one processor")
     one, two = _fused(board, 1), _fused(board, 2)
-    same = all(one.compressed_bytes(plane) == two.compressed_bytes(plane) for plane in range(board.board.channels))
+    same = all(
+        one.compressed_bytes(plane) == two.compressed_bytes(plane) for plane in range(board.board.channels)
+    )
     _require(one.complete and two.complete and same, "the fused path")
     del one, two
     seconds, ratio = _in_turn(lambda: _fused(board, 2), lambda: _fused(board, 1), repeat)

@@ -72,5 +72,7 @@ def peak_memory(
         stop.set()
         watcher.join()
     if process.returncode != 0:
-        raise RaftwrightError(f"raftwright {arguments[0]} exited with {process.returncode}: {errors.strip()[-300:]}")
+        raise RaftwrightError(
+            f"raftwright {arguments[0]} exited with {process.returncode}: {errors.strip()[-300:]}"
+        )
     return peak * 1024 / 1e6, int(imports.stdout) * 1024 / 1e6
