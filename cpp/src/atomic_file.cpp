@@ -87,8 +87,7 @@ Place split(const std::string& path) {
   Place place;
   place.directory = slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
   place.name = slash == std::string::npos ? path : path.substr(slash + 1);
-  if (place.name.empty() || place.name == "." || place.name == ".." ||
-      path.find('\0') != std::string::npos) {
+  if (place.name.empty() || place.name == "." || place.name == ".." || path.find('\0') != std::string::npos) {
     throw UsageError("'" + path + "' names no file: give a path that ends in a file name");
   }
   return place;
@@ -96,7 +95,7 @@ Place split(const std::string& path) {
 
 /// Whether the open file holds exactly the pieces.
 bool same_content(int fd, const FilePieces& pieces, const std::string& path) {
-  struct stat status {};
+  struct stat status{};
   if (fstat(fd, &status) != 0) fail("look at", path, errno);
   if (!S_ISREG(status.st_mode) || static_cast<std::uint64_t>(status.st_size) != pieces.size()) return false;
   std::vector<std::uint8_t> buffer(kCompareBytes);
@@ -116,16 +115,18 @@ bool same_content(int fd, const FilePieces& pieces, const std::string& path) {
   return true;
 }
 
-/// Opens what stands under the name, if anything does. A dangling link or a directory counts as other content.
+/// Opens what stands under the name, if anything does. A dangling link or a directory counts as other
+/// content.
 std::optional<Published> compare_existing(int directory, const Place& place, const FilePieces& pieces,
                                           const std::string& path) {
-  struct stat status {};
+  struct stat status{};
   if (fstatat(directory, place.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno == ENOENT) return std::nullopt;
     fail("look at", path, errno);
   }
   if (!S_ISREG(status.st_mode)) return Published::conflict;
-  const Descriptor file(openat(directory, place.name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  const Descriptor file(
+      openat(directory, place.name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) {
     if (errno == ENOENT) return std::nullopt;
     fail("read", path, errno);
@@ -179,7 +180,8 @@ class Temporary {
 
 /// Renames without replacing. False when the name is taken.
 bool rename_if_free(int directory, Temporary& temporary, const Place& place, const std::string& path) {
-  if (syscall(SYS_renameat2, directory, temporary.name(), directory, place.name.c_str(), RENAME_NOREPLACE) == 0) {
+  if (syscall(SYS_renameat2, directory, temporary.name(), directory, place.name.c_str(), RENAME_NOREPLACE) ==
+      0) {
     temporary.renamed();
     return true;
   }
@@ -215,7 +217,8 @@ std::optional<Published> try_publish(int directory, const Place& place, const Fi
                                      const std::string& path, bool durable) {
   if (const std::optional<Published> found = compare_existing(directory, place, pieces, path)) return found;
   Temporary temporary(directory, temporary_name(place.name));
-  Descriptor file(openat(directory, temporary.name(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+  Descriptor file(
+      openat(directory, temporary.name(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
   if (file.get() < 0) {
     const int error_number = errno;
     temporary.renamed();  // it is not ours to remove
@@ -231,7 +234,8 @@ std::optional<Published> try_publish(int directory, const Place& place, const Fi
 Published publish_under(int directory, const Place& place, const FilePieces& pieces, const std::string& path,
                         bool durable) {
   for (int race = 0; race < kMostRaces; ++race) {
-    if (const std::optional<Published> status = try_publish(directory, place, pieces, path, durable)) return *status;
+    if (const std::optional<Published> status = try_publish(directory, place, pieces, path, durable))
+      return *status;
   }
   fail("name", path, EBUSY);
 }

@@ -101,7 +101,9 @@ std::string_view FitsHeader::card(std::size_t index) const {
   return std::string_view(text_).substr(index * kFitsCard, kFitsCard);
 }
 
-std::string_view FitsHeader::keyword(std::size_t index) const { return trimmed(card(index).substr(0, kKeyword)); }
+std::string_view FitsHeader::keyword(std::size_t index) const {
+  return trimmed(card(index).substr(0, kKeyword));
+}
 
 std::optional<std::size_t> FitsHeader::find(std::string_view keyword) const {
   const std::string padded = padded_keyword(keyword);
@@ -125,7 +127,8 @@ std::optional<std::int64_t> FitsHeader::integer(std::string_view keyword) const 
 }
 
 void FitsHeader::append(std::string_view card) {
-  if (card.size() != kFitsCard) throw UsageError("a card has 80 characters, not " + std::to_string(card.size()));
+  if (card.size() != kFitsCard)
+    throw UsageError("a card has 80 characters, not " + std::to_string(card.size()));
   text_ += card;
 }
 
@@ -145,7 +148,8 @@ void FitsHeader::append_string(std::string_view keyword, std::string_view value,
   append(fits_card(keyword, fits_string_value(value), comment));
 }
 
-void FitsHeader::set_string(std::string_view keyword, std::string_view value, std::string_view comment_if_new) {
+void FitsHeader::set_string(std::string_view keyword, std::string_view value,
+                            std::string_view comment_if_new) {
   const std::optional<std::size_t> index = find(keyword);
   if (!index) {
     append_string(keyword, value, comment_if_new);

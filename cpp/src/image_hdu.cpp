@@ -18,7 +18,9 @@ namespace {
 constexpr std::string_view kNoSum = "0000000000000000";
 constexpr std::array<std::uint8_t, kFitsBlock> kZeros{};
 
-std::size_t padding(std::uint64_t bytes) { return static_cast<std::size_t>((kFitsBlock - bytes % kFitsBlock) % kFitsBlock); }
+std::size_t padding(std::uint64_t bytes) {
+  return static_cast<std::size_t>((kFitsBlock - bytes % kFitsBlock) % kFitsBlock);
+}
 
 std::span<const std::uint8_t> bytes_of(const std::string& text) {
   return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
@@ -172,7 +174,8 @@ void append_compressed_image(FilePieces& file, const FitsHeader& image,
   file.refer({kZeros.data(), padding(height * 8 + heap)}, nullptr);
 }
 
-void append_plain_image(FilePieces& file, FitsHeader image, int bitpix, const void* elements, std::size_t count) {
+void append_plain_image(FilePieces& file, FitsHeader image, int bitpix, const void* elements,
+                        std::size_t count) {
   expect(image, "BITPIX", bitpix);
   std::uint64_t announced = 1;
   const std::int64_t axes = required(image, "NAXIS");

@@ -39,8 +39,7 @@ Planes::Planes(std::size_t count, std::size_t width, std::size_t height)
   madvise(address, bytes_, MADV_HUGEPAGE);  // a hint: refusal costs speed only
   pointers_.reserve(count);
   for (std::size_t index = 0; index < count; ++index) {
-    pointers_.push_back(
-        reinterpret_cast<std::int32_t*>(static_cast<std::uint8_t*>(address) + index * pitch));
+    pointers_.push_back(reinterpret_cast<std::int32_t*>(static_cast<std::uint8_t*>(address) + index * pitch));
   }
 }
 

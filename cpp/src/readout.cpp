@@ -28,7 +28,8 @@ std::vector<std::int32_t*> scratch_rows(std::size_t planes, std::size_t width) {
   thread_local std::vector<std::int32_t> scratch;
   const std::size_t pitch = scratch_pitch(width);
   if (scratch.size() < planes * pitch + kLinePixels) scratch.resize(planes * pitch + kLinePixels);
-  const auto misalignment = (reinterpret_cast<std::uintptr_t>(scratch.data()) / sizeof(std::int32_t)) % kLinePixels;
+  const auto misalignment =
+      (reinterpret_cast<std::uintptr_t>(scratch.data()) / sizeof(std::int32_t)) % kLinePixels;
   std::int32_t* base = scratch.data() + (kLinePixels - misalignment) % kLinePixels;
   std::vector<std::int32_t*> rows(planes);
   for (std::size_t plane = 0; plane < planes; ++plane) rows[plane] = base + plane * pitch;
@@ -49,7 +50,8 @@ Readout::Readout(StreamLayout layout, std::size_t width, std::size_t height, Pro
   row_bytes_ = static_cast<std::uint64_t>(width) * layout_.sample_bytes();
   const std::size_t channels = layout_.channels();
   channel_of_.resize(channels);
-  for (std::size_t channel = 0; channel < channels; ++channel) channel_of_[layout_.plane_of()[channel]] = channel;
+  for (std::size_t channel = 0; channel < channels; ++channel)
+    channel_of_[layout_.plane_of()[channel]] = channel;
   if (products.pixels) planes_ = std::make_unique<Planes>(channels, width, height);
   if (products.compressed) compressed_ = std::make_unique<CompressedPlanes>(channels, width, height);
 }
@@ -62,7 +64,8 @@ std::vector<Readout::Rows> Readout::claim(std::uint64_t offset, std::span<const 
     const auto row = static_cast<std::size_t>(begin / row_bytes_);
     PartialRow& partial = partial_[row];
     if (partial.bytes.empty()) partial.bytes.resize(row_bytes_);
-    std::memcpy(partial.bytes.data() + (begin - row * row_bytes_), data.data() + (begin - offset), end - begin);
+    std::memcpy(partial.bytes.data() + (begin - row * row_bytes_), data.data() + (begin - offset),
+                end - begin);
     partial.present += end - begin;
     if (partial.present == row_bytes_) {
       Rows whole{row, 1, nullptr, std::move(partial.bytes)};
@@ -81,8 +84,10 @@ std::vector<Readout::Rows> Readout::claim(std::uint64_t offset, std::span<const 
     }
     if (begin < first * row_bytes_) keep_piece(begin, first * row_bytes_);
     if (first < last) {
-      rows.push_back({static_cast<std::size_t>(first), static_cast<std::size_t>(last - first),
-                      data.data() + (first * row_bytes_ - offset), {}});
+      rows.push_back({static_cast<std::size_t>(first),
+                      static_cast<std::size_t>(last - first),
+                      data.data() + (first * row_bytes_ - offset),
+                      {}});
     }
     if (last * row_bytes_ < end) keep_piece(last * row_bytes_, end);
   }

@@ -52,7 +52,8 @@ std::string read(const std::string& path) {
 
 std::string long_text(char seed) {
   std::string text(100'003, ' ');
-  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>('a' + (i * 7 + static_cast<std::size_t>(seed)) % 26);
+  for (std::size_t i = 0; i < text.size(); ++i)
+    text[i] = static_cast<char>('a' + (i * 7 + static_cast<std::size_t>(seed)) % 26);
   return text;
 }
 

@@ -122,11 +122,15 @@ TEST_CASE("image hdu: compressed image reads back, sums verify, runs do not matt
 TEST_CASE("image hdu: headers that contradict the pixels are refused") {
   const std::vector<std::int32_t> pixels = noise(40, 1);
   FilePieces file;
-  CHECK_THROWS_AS(append_compressed_image(file, image_header(10, 5), tiles_of(pixels, 10, {32}), 0), FormatError);
-  CHECK_THROWS_AS(append_compressed_image(file, image_header(10, 4, 16), tiles_of(pixels, 10, {32}), 0), FormatError);
-  CHECK_THROWS_AS(append_compressed_image(file, image_header(10, 4), tiles_of(pixels, 10, {32}), 1), UsageError);
-  CHECK_THROWS_AS(append_compressed_image(file, image_header(10, 4), std::make_shared<CompressedPlanes>(1, 10, 4), 0),
+  CHECK_THROWS_AS(append_compressed_image(file, image_header(10, 5), tiles_of(pixels, 10, {32}), 0),
+                  FormatError);
+  CHECK_THROWS_AS(append_compressed_image(file, image_header(10, 4, 16), tiles_of(pixels, 10, {32}), 0),
+                  FormatError);
+  CHECK_THROWS_AS(append_compressed_image(file, image_header(10, 4), tiles_of(pixels, 10, {32}), 1),
                   UsageError);
+  CHECK_THROWS_AS(
+      append_compressed_image(file, image_header(10, 4), std::make_shared<CompressedPlanes>(1, 10, 4), 0),
+      UsageError);
   CHECK_THROWS_AS(append_plain_image(file, image_header(10, 5), 32, pixels.data(), 40), FormatError);
   CHECK_THROWS_AS(append_plain_image(file, image_header(10, 3), 32, pixels.data(), 40), FormatError);
   CHECK_THROWS_AS(append_plain_image(file, image_header(10, 4), 16, pixels.data(), 40), FormatError);

@@ -214,7 +214,8 @@ TEST_CASE("readout: many threads add at once") {
     for (std::size_t t = 0; t < 4; ++t) {
       threads.emplace_back([&, t] {
         for (std::size_t i = t; i < cuts.size(); i += 4) {
-          readout.add(cuts[i].begin, std::span(packed).subspan(cuts[i].begin, cuts[i].end - cuts[i].begin), 2);
+          readout.add(cuts[i].begin, std::span(packed).subspan(cuts[i].begin, cuts[i].end - cuts[i].begin),
+                      2);
         }
       });
     }

@@ -30,7 +30,8 @@ Rows rows_of(const Int32Array& pixels) {
   if (pixels.ndim() != 2 || pixels.size() == 0 || pixels.shape(1) > 65536) {
     throw UsageError("pixels must be a non-empty 2-D int32 array of at most 65536 columns");
   }
-  return {pixels.data(), static_cast<std::size_t>(pixels.shape(0)), static_cast<std::size_t>(pixels.shape(1))};
+  return {pixels.data(), static_cast<std::size_t>(pixels.shape(0)),
+          static_cast<std::size_t>(pixels.shape(1))};
 }
 
 /// Encodes every row; returns (seconds, code of all rows, length of each row's code).
@@ -51,8 +52,8 @@ py::tuple time_encode(const Int32Array& pixels, std::uintptr_t foreign) {
         if (encode == nullptr) {
           lengths[row] = rice_encode({line, rows.width}, {code.data() + at, bound});
         } else {
-          const int length = encode(const_cast<std::int32_t*>(line), static_cast<int>(rows.width), code.data() + at,
-                                    static_cast<int>(bound), kBlock);
+          const int length = encode(const_cast<std::int32_t*>(line), static_cast<int>(rows.width),
+                                    code.data() + at, static_cast<int>(bound), kBlock);
           if (length < 0) throw Error("the foreign encoder failed");
           lengths[row] = static_cast<std::size_t>(length);
         }

@@ -54,7 +54,8 @@ py::array read(const FitsFile& self, std::size_t hdu, const std::optional<py::ar
   return array;
 }
 
-std::vector<py::array> read_many(const FitsFile& self, const std::vector<std::size_t>& hdus, unsigned threads) {
+std::vector<py::array> read_many(const FitsFile& self, const std::vector<std::size_t>& hdus,
+                                 unsigned threads) {
   std::vector<py::array> arrays;
   std::vector<ImageTarget> targets;
   for (const std::size_t hdu : hdus) {
@@ -102,9 +103,11 @@ void register_fits(py::module_& module) {
       .def("__len__", &FitsFile::size)
       .def_property_readonly("name", &FitsFile::name)
       .def(
-          "cards", [](const FitsFile& self, std::size_t hdu) { return py::bytes(self.cards(hdu)); }, py::arg("hdu"))
+          "cards", [](const FitsFile& self, std::size_t hdu) { return py::bytes(self.cards(hdu)); },
+          py::arg("hdu"))
       .def(
-          "info", [](const FitsFile& self, std::size_t hdu) { return as_dict(self.info(hdu)); }, py::arg("hdu"))
+          "info", [](const FitsFile& self, std::size_t hdu) { return as_dict(self.info(hdu)); },
+          py::arg("hdu"))
       .def("read", &read, py::arg("hdu"), py::arg("out") = py::none(), py::arg("threads") = 1)
       .def("read_many", &read_many, py::arg("hdus"), py::arg("threads") = 0)
       .def(

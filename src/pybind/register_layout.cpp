@@ -44,8 +44,8 @@ std::vector<std::int32_t*> rows_of(RowsArray& planes) {
   return rows;
 }
 
-RowsArray unpack_array(const StreamLayout& layout, const py::buffer& packed, const std::optional<RowsArray>& out,
-                       const std::optional<std::string>& level_text) {
+RowsArray unpack_array(const StreamLayout& layout, const py::buffer& packed,
+                       const std::optional<RowsArray>& out, const std::optional<std::string>& level_text) {
   const ByteView view(packed);
   const std::size_t samples = whole_samples(layout, view.bytes().size());
   RowsArray planes = planes_for(layout, samples, out);
@@ -60,11 +60,12 @@ RowsArray unpack_array(const StreamLayout& layout, const py::buffer& packed, con
 
 void register_layout(py::module_& module) {
   py::class_<StreamLayout>(module, "StreamLayout", py::is_final())
-      .def(py::init<unsigned, std::uint32_t, std::vector<std::uint16_t>>(), py::arg("bits"), py::arg("xor_mask"),
-           py::arg("plane_of"))
+      .def(py::init<unsigned, std::uint32_t, std::vector<std::uint16_t>>(), py::arg("bits"),
+           py::arg("xor_mask"), py::arg("plane_of"))
       .def_property_readonly("bits", &StreamLayout::bits)
       .def_property_readonly("xor_mask", &StreamLayout::xor_mask)
-      .def_property_readonly("plane_of", [](const StreamLayout& self) { return py::tuple(py::cast(self.plane_of())); })
+      .def_property_readonly("plane_of",
+                             [](const StreamLayout& self) { return py::tuple(py::cast(self.plane_of())); })
       .def_property_readonly("channels", &StreamLayout::channels)
       .def_property_readonly("sample_bytes", &StreamLayout::sample_bytes)
       .def_property_readonly("max_value", &StreamLayout::max_value)
@@ -74,10 +75,12 @@ void register_layout(py::module_& module) {
            })
       .def("__hash__",
            [](const StreamLayout& self) {
-             return py::hash(py::make_tuple(self.bits(), self.xor_mask(), py::tuple(py::cast(self.plane_of()))));
+             return py::hash(
+                 py::make_tuple(self.bits(), self.xor_mask(), py::tuple(py::cast(self.plane_of()))));
            })
       .def("__repr__", [](const StreamLayout& self) {
-        return "StreamLayout(bits=" + std::to_string(self.bits()) + ", xor_mask=" + std::to_string(self.xor_mask()) +
+        return "StreamLayout(bits=" + std::to_string(self.bits()) +
+               ", xor_mask=" + std::to_string(self.xor_mask()) +
                ", channels=" + std::to_string(self.channels()) + ")";
       });
 
@@ -108,7 +111,8 @@ void register_layout(py::module_& module) {
         const std::size_t bytes = samples * layout.sample_bytes();
         const py::bytes packed(nullptr, bytes);
         std::vector<const std::int32_t*> rows(layout.channels());
-        for (std::size_t plane = 0; plane < rows.size(); ++plane) rows[plane] = planes.data() + plane * samples;
+        for (std::size_t plane = 0; plane < rows.size(); ++plane)
+          rows[plane] = planes.data() + plane * samples;
         auto* out = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(packed.ptr()));
         std::size_t clipped = 0;
         {

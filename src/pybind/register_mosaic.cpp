@@ -25,8 +25,9 @@ Int32Array paint(const std::vector<PlacementTuple>& placements, std::pair<std::s
   list.reserve(placements.size());
   for (const auto& [plane, x0, y0, nx, ny, flip_x, flip_y, out_x, out_y, turns] : placements) {
     if (plane.ndim() != 2) throw UsageError("a plane must be a 2-D int32 array");
-    list.push_back({plane.data(), static_cast<std::size_t>(plane.shape(1)), static_cast<std::size_t>(plane.shape(0)),
-                    x0, y0, nx, ny, flip_x, flip_y, out_x, out_y, turns});
+    list.push_back({plane.data(), static_cast<std::size_t>(plane.shape(1)),
+                    static_cast<std::size_t>(plane.shape(0)), x0, y0, nx, ny, flip_x, flip_y, out_x, out_y,
+                    turns});
   }
   Int32Array out({height, width});
   std::int32_t* pixels = out.mutable_data();

@@ -15,9 +15,7 @@ namespace raftwright::python {
 namespace {
 
 py::dict as_dict(const PublishResult& result) {
-  const auto hexadecimal = [](std::uint32_t value) {
-    return py::str("{:08x}").format(value);
-  };
+  const auto hexadecimal = [](std::uint32_t value) { return py::str("{:08x}").format(value); };
   py::dict dict;
   dict["status"] = published_name(result.status);
   dict["path"] = result.path;
@@ -66,7 +64,8 @@ class Writer {
   }
 
   void add_compressed_array(const py::bytes& cards, const Int32Array& pixels, unsigned threads) {
-    if (pixels.ndim() != 2 || pixels.size() == 0) throw UsageError("pixels must be a non-empty 2-D int32 array");
+    if (pixels.ndim() != 2 || pixels.size() == 0)
+      throw UsageError("pixels must be a non-empty 2-D int32 array");
     const FitsHeader header = header_from(cards);
     const auto height = static_cast<std::size_t>(pixels.shape(0));
     const auto width = static_cast<std::size_t>(pixels.shape(1));
@@ -76,9 +75,10 @@ class Writer {
     constexpr std::size_t rows = CompressedPlanes::kRunRows;
     parallel_for((height + rows - 1) / rows, threads, [&](std::size_t run) {
       const std::size_t row = run * rows;
-      tiles->encode(row, std::min(rows, height - row), [&](std::size_t r, std::span<const std::int32_t*> pointers) {
-        pointers[0] = first + (row + r) * width;
-      });
+      tiles->encode(row, std::min(rows, height - row),
+                    [&](std::size_t r, std::span<const std::int32_t*> pointers) {
+                      pointers[0] = first + (row + r) * width;
+                    });
     });
     append_compressed_image(pieces_, header, tiles, 0);
   }
@@ -118,8 +118,8 @@ void register_rawfile(py::module_& module) {
       .def("add_header_only", &Writer::add_header_only, py::arg("cards"))
       .def("add_compressed", &Writer::add_compressed, py::arg("cards"), py::arg("readout"), py::arg("plane"))
       .def("add_plain", &Writer::add_plain, py::arg("cards"), py::arg("readout"), py::arg("plane"))
-      .def("add_compressed_array", &Writer::add_compressed_array, py::arg("cards"), py::arg("pixels").noconvert(),
-           py::arg("threads") = 1)
+      .def("add_compressed_array", &Writer::add_compressed_array, py::arg("cards"),
+           py::arg("pixels").noconvert(), py::arg("threads") = 1)
       .def("add_plain_array", &Writer::add_plain_array, py::arg("cards"), py::arg("pixels").noconvert())
       .def_property_readonly("size", &Writer::size)
       .def("primary_cards", &Writer::primary_cards)

@@ -17,7 +17,8 @@ Int32Array plane_view(const SharedReadout& self, std::size_t index) {
     throw UsageError("plane " + std::to_string(index) + " of " + std::to_string(planes.count()));
   }
   // The array's base keeps the readout, and with it the slab, alive.
-  const py::capsule owner(new SharedReadout(self), [](void* held) { delete static_cast<SharedReadout*>(held); });
+  const py::capsule owner(new SharedReadout(self),
+                          [](void* held) { delete static_cast<SharedReadout*>(held); });
   return Int32Array({planes.height(), planes.width()}, planes.plane(index), owner);
 }
 

@@ -50,7 +50,8 @@ class FitsHeader {
 };
 
 /// One card: keyword, value already in FITS form (fixed format), comment cut at column 80.
-[[nodiscard]] std::string fits_card(std::string_view keyword, std::string_view value, std::string_view comment);
+[[nodiscard]] std::string fits_card(std::string_view keyword, std::string_view value,
+                                    std::string_view comment);
 /// A string value in quotes, padded to at least eight characters, quotes doubled.
 [[nodiscard]] std::string fits_string_value(std::string_view text);
 

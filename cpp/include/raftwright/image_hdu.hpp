@@ -26,6 +26,7 @@ void append_compressed_image(FilePieces& file, const FitsHeader& image,
 
 /// An uncompressed image extension (or primary) of `count` elements of |bitpix| bits in native byte order.
 /// Throws FormatError when the header contradicts `bitpix` or `count`.
-void append_plain_image(FilePieces& file, FitsHeader image, int bitpix, const void* elements, std::size_t count);
+void append_plain_image(FilePieces& file, FitsHeader image, int bitpix, const void* elements,
+                        std::size_t count);
 
 }  // namespace raftwright

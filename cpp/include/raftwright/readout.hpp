@@ -91,7 +91,8 @@ class Readout {
   void work_on(const std::vector<Rows>& rows, unsigned threads);
   void work_on_run(std::size_t first_row, std::size_t count, const std::uint8_t* packed);
   void fill_row(std::size_t row, std::int32_t fill);
-  [[nodiscard]] std::vector<PixelRun> missing_in(std::size_t channel, const std::vector<Interval>& gaps) const;
+  [[nodiscard]] std::vector<PixelRun> missing_in(std::size_t channel,
+                                                 const std::vector<Interval>& gaps) const;
 
   StreamLayout layout_;
   std::vector<std::size_t> channel_of_;  // plane -> stream channel
