@@ -125,7 +125,8 @@ class RawFileWriter:
     def publish(self, path: str, durable: bool = True) -> dict[str, Any]:
         """Writes under a temporary name in the same directory, fsync, rename without replacing, fsync of
         the directory. Returns {"status": "written"|"unchanged"|"conflict", "path", "bytes",
-        "adler32": "8 hex", "crc32c": "8 hex"}; "conflict": `path` is where the new content was kept, beside the untouched file.
+        "adler32": "8 hex", "crc32c": "8 hex"}; "conflict": `path` is where the new content was kept,
+        beside the untouched file.
         Raises StorageError; no partial file is left."""
 
 def publish_bytes(path: str, data: Buffer, durable: bool = True) -> dict[str, Any]:
@@ -145,7 +146,8 @@ class FitsFile:
         """Header text, 80 characters a card, without END and padding."""
     def info(self, hdu: int) -> dict[str, Any]:
         """{"kind": "primary"|"image"|"compressed"|"table"|"other", "name", "version", "bitpix", "shape",
-        "compression", "header_offset", "data_offset", "data_bytes", "decodable": bool}; for compressed images bitpix and
+        "compression", "header_offset", "data_offset", "data_bytes", "decodable": bool}; for compressed
+        images bitpix and
         shape (NumPy order) are those of the image."""
     def read(self, hdu: int, out: NDArray[Any] | None = None, threads: int = 1) -> NDArray[Any]:
         """Pixels of an image HDU: plain integers and floats, or RICE_1 integers (see info()["decodable"])."""
