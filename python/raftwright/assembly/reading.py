@@ -110,12 +110,11 @@ class _Loop:
             task.chunks -= 1
             last = task.chunks == 0
             self._done += len(view)
-            done = self._done
         if last:
             self._complete(task)
         if self._progress is not None:
-            with self._progress_lock:
-                self._progress(done, self._total)
+            with self._progress_lock:  # read here, so that what is told never goes back
+                self._progress(self._done, self._total)
 
     @staticmethod
     def _read(task: _Task, offset: int, view: memoryview) -> None:
