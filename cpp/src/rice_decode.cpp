@@ -20,26 +20,39 @@ bool take(BitReader& reader, unsigned bits, std::uint32_t& value) {
   return true;
 }
 
+/// The zig-zag code's difference, modulo 2^32.
+std::uint32_t difference(std::uint32_t zigzag) { return (zigzag >> 1) ^ (0U - (zigzag & 1)); }
+
 /// A tile's pixels, made from zig-zag codes. Sums wrap at 32 bits, and at the pixel's width when stored.
 template <class Pixel>
 class Pixels {
  public:
-  Pixels(std::span<Pixel> out, std::uint32_t before) : out_(out), before_(before) {}
+  Pixels(std::span<Pixel> out, std::uint32_t before) : at_(out.data()), left_(out.size()), before_(before) {}
 
-  void add(std::uint32_t zigzag) {
-    before_ += (zigzag >> 1) ^ (0U - (zigzag & 1));
-    out_[done_++] = static_cast<Pixel>(before_);
+  [[nodiscard]] std::size_t left() const { return left_; }
+
+  /// Appends `count` pixels; their zig-zag codes are `values` minus `excess`, and are overwritten.
+  void add(std::uint32_t* values, std::size_t count, std::uint32_t excess) {
+    for (std::size_t i = 0; i < count; ++i) values[i] = difference(values[i] - excess);
+    std::uint32_t before = before_;
+    for (std::size_t i = 0; i < count; ++i) {
+      before += values[i];
+      at_[i] = static_cast<Pixel>(before);
+    }
+    before_ = before;
+    at_ += count;
+    left_ -= count;
   }
   void repeat(std::size_t count) {
-    std::fill_n(out_.begin() + static_cast<std::ptrdiff_t>(done_), count, static_cast<Pixel>(before_));
-    done_ += count;
+    std::fill_n(at_, count, static_cast<Pixel>(before_));
+    at_ += count;
+    left_ -= count;
   }
-  [[nodiscard]] std::size_t left() const { return out_.size() - done_; }
 
  private:
-  std::span<Pixel> out_;
+  Pixel* at_;
+  std::size_t left_;
   std::uint32_t before_;
-  std::size_t done_ = 0;
 };
 
 template <class Pixel>
@@ -52,27 +65,23 @@ RiceStatus decode_block(BitReader& reader, Pixels<Pixel>& pixels, std::size_t co
     pixels.repeat(count);
     return RiceStatus::ok;
   }
-  if (id == Fmt::raw_shift + 1) {
-    for (; count != 0; --count) {
-      std::uint32_t zigzag = 0;
-      if (!take(reader, Fmt::raw_bits, zigzag)) return RiceStatus::truncated;
-      pixels.add(zigzag);
-    }
-    return RiceStatus::ok;
-  }
+  const bool raw = id == Fmt::raw_shift + 1;
   const std::uint32_t shift = id - 1;
-  const std::uint32_t one = 1U << shift;
   constexpr std::size_t kPiece = 32;
-  std::uint32_t rests[kPiece];
-  std::uint8_t runs[kPiece];
+  std::uint32_t values[kPiece];
   refill(reader);
   while (count != 0) {
     const std::size_t some = std::min(kPiece, count);
-    if (!(shift < kPairShift ? read_codes<4>(reader, shift, some, rests, runs)
-                             : read_codes<2>(reader, shift, some, rests, runs))) {
-      return RiceStatus::truncated;
+    bool good = true;
+    if (raw) {
+      for (std::size_t i = 0; i < some && good; ++i) good = take(reader, Fmt::raw_bits, values[i]);
+    } else if (shift < kPairShift) {
+      good = read_codes<4>(reader, shift, some, values);
+    } else {
+      good = read_codes<2>(reader, shift, some, values);
     }
-    for (std::size_t i = 0; i < some; ++i) pixels.add(rests[i] - one + (std::uint32_t{runs[i]} << shift));
+    if (!good) return RiceStatus::truncated;
+    pixels.add(values, some, raw ? 0 : 1U << shift);
     count -= some;
   }
   return RiceStatus::ok;

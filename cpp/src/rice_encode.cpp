@@ -121,7 +121,7 @@ std::size_t encode_tile(std::span<const std::int32_t> pixels, std::span<std::uin
   }
   while (done < size) {
     const std::size_t count = std::min<std::size_t>(block, size - done);
-    writer = encode_block(writer, from + done, count, from[done == 0 ? 0 : done - 1]);
+    encode_block(writer, from + done, count, done == 0);
     done += count;
   }
   return static_cast<std::size_t>(writer.end / 8);
@@ -148,13 +148,21 @@ namespace {
 
 constexpr std::size_t kPiece = 32;  // zig-zag codes held at a time, whatever the block
 
+/// The zig-zag codes of up to kPiece pixels, and what their block needs to know of them.
 struct Piece {
   std::uint32_t zigzags[kPiece];
+  std::uint64_t sum = 0;
+  std::uint32_t any = 0;  // as long as the longest
 
-  void fill(const std::int32_t* pixels, std::size_t count, std::int32_t before) {
-    zigzags[0] = zigzag(static_cast<std::uint32_t>(pixels[0]), static_cast<std::uint32_t>(before));
-    for (std::size_t i = 1; i < count; ++i) {
+  /// At the start of a tile stands no pixel in front of the first, and its code is 0.
+  RAFTWRIGHT_INLINE void fill(const std::int32_t* pixels, std::size_t count, bool tile_start) {
+    zigzags[0] = 0;
+    for (std::size_t i = tile_start ? 1 : 0; i < count; ++i) {
       zigzags[i] = zigzag(static_cast<std::uint32_t>(pixels[i]), static_cast<std::uint32_t>(pixels[i - 1]));
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      sum += zigzags[i];
+      any |= zigzags[i];
     }
   }
 };
@@ -164,7 +172,9 @@ template <std::size_t kStep>
 RAFTWRIGHT_INLINE void write_short_codes(BitWriter& writer, const Piece& piece, std::size_t count,
                                          unsigned shift) {
   const std::uint32_t one = 1U << shift;
-  const auto push_code = [&](std::uint32_t z) { push(writer, one | (z & (one - 1)), (z >> shift) + shift + 1); };
+  const auto push_code = [&](std::uint32_t z) {
+    push(writer, one | (z & (one - 1)), (z >> shift) + shift + 1);
+  };
   std::size_t i = 0;
   for (; i + kStep <= count; i += kStep) {
     for (std::size_t k = i; k < i + kStep; ++k) push_code(piece.zigzags[k]);
@@ -189,30 +199,24 @@ void write_long_codes(BitWriter& writer, const Piece& piece, std::size_t count, 
   }
 }
 
-}  // namespace
-
-BitWriter encode_block(BitWriter writer, const std::int32_t* pixels, std::size_t count, std::int32_t before) {
+/// encode_block, made once for whole blocks of the usual size and once for all others.
+RAFTWRIGHT_INLINE void encode_pixels(BitWriter& writer, const std::int32_t* pixels, std::size_t count,
+                                     bool tile_start) {
   Piece piece;
-  std::uint64_t sum = 0;
-  std::uint32_t any = 0;  // as long as the longest
   for (std::size_t start = 0; start < count; start += kPiece) {
-    const std::size_t some = std::min(kPiece, count - start);
-    piece.fill(pixels + start, some, start == 0 ? before : pixels[start - 1]);
-    for (std::size_t i = 0; i < some; ++i) {
-      sum += piece.zigzags[i];
-      any |= piece.zigzags[i];
-    }
+    piece.fill(pixels + start, std::min(kPiece, count - start), tile_start && start == 0);
   }
+  const std::uint64_t sum = piece.sum;
   const unsigned shift = shift_of(sum, count);
   const unsigned id = sum == 0 ? 0 : std::min(shift, kRawShift) + 1;
   push(writer, id, kIdBits);
   store(writer);
-  if (id == 0) return writer;
+  if (id == 0) return;
 
-  const std::uint64_t longest = (any >> shift) + shift + 1;
+  const std::uint64_t longest = (piece.any >> shift) + shift + 1;
   for (std::size_t start = 0; start < count; start += kPiece) {
     const std::size_t some = std::min(kPiece, count - start);
-    if (count > kPiece) piece.fill(pixels + start, some, start == 0 ? before : pixels[start - 1]);
+    if (count > kPiece) piece.fill(pixels + start, some, tile_start && start == 0);
     if (shift >= kRawShift) {
       for (std::size_t i = 0; i < some; ++i) {
         push(writer, piece.zigzags[i], 32);
@@ -226,7 +230,20 @@ BitWriter encode_block(BitWriter writer, const std::int32_t* pixels, std::size_t
       write_long_codes(writer, piece, some, shift);
     }
   }
-  return writer;
+}
+
+}  // namespace
+
+void encode_block(BitWriter& writer, const std::int32_t* pixels, std::size_t count, bool tile_start) {
+  BitWriter local = writer;  // in registers: bytes stored through a pointer could change `writer`
+  if (count == kKernelBlock) {
+    encode_pixels(local, pixels, kKernelBlock, tile_start);
+  } else {
+    encode_pixels(local, pixels, count, tile_start);
+  }
+  // One by one: the next call loads them one by one, and wide loads of narrow stores are slow.
+  writer.last = local.last;
+  writer.end = local.end;
 }
 
 }  // namespace rice_detail

@@ -1,7 +1,7 @@
 // RICE_1 on AVX2, BMI and LZCNT: int32 pixels in blocks of 32.
 //
-// Encoding takes up to kChunk blocks at a time through three loops, each of which leaves its results in L1 for
-// the next, so that no loop waits for another's latency:
+// Encoding takes up to kChunk blocks at a time through three loops, each of which leaves its results in L1
+// for the next, so that no loop waits for another's latency:
 //   1. difference and zig-zag, eight lanes; their sum gives the block's shift;
 //   2. codes and lengths in 16-bit lanes, neighbours merged to pairs in 32-bit lanes and to quads in 64-bit
 //      lanes;
@@ -59,7 +59,8 @@ struct Chunk {
 
 /// The pixels in front of the eight at `pixels`; in front of a tile stands its first pixel.
 RAFTWRIGHT_INLINE __m256i before(const std::int32_t* pixels, bool tile_start) {
-  if (!tile_start) [[likely]] return load(pixels - 1);
+  if (!tile_start) [[likely]]
+    return load(pixels - 1);
   return _mm256_permutevar8x32_epi32(load(pixels), _mm256_setr_epi32(0, 0, 1, 2, 3, 4, 5, 6));
 }
 
@@ -173,9 +174,8 @@ RAFTWRIGHT_INLINE bool make_quads(Chunk& chunk, std::size_t b) {
   // A run that makes a code of more than 16 bits (packing to 16 bits saturates to one as well), a long quad.
   const __m256i longest_run = _mm256_set1_epi32(static_cast<int>(row.longest_run));
   const __m256i bad_run = _mm256_subs_epu16(_mm256_max_epu16(runs_a, runs_b), longest_run);
-  const __m256i bad_total =
-      _mm256_or_si256(_mm256_cmpgt_epi32(total_a, limits_of_first()),
-                      _mm256_cmpgt_epi32(total_b, _mm256_set1_epi64x(kStoreBits)));
+  const __m256i bad_total = _mm256_or_si256(_mm256_cmpgt_epi32(total_a, limits_of_first()),
+                                            _mm256_cmpgt_epi32(total_b, _mm256_set1_epi64x(kStoreBits)));
   const __m256i bad = _mm256_or_si256(bad_run, bad_total);
   return _mm256_testz_si256(bad, bad) != 0;
 }
@@ -240,9 +240,9 @@ RAFTWRIGHT_INLINE BitWriter encode_blocks(BitWriter writer, const std::int32_t* 
     if (find_shifts<kSum>(chunk, from, count, done == 0, patterns)) [[likely]] {
       for (std::size_t b = 0; b < count; ++b) {
         if (chunk.ways[b] == Way::constant) continue;
-        if (chunk.ways[b] == Way::quads && make_quads(chunk, b)) [[likely]] continue;
-        const bool good =
-            chunk.shifts[b] < kRawShift && make_pairs(chunk, b, from + 32 * b, done + b == 0);
+        if (chunk.ways[b] == Way::quads && make_quads(chunk, b)) [[likely]]
+          continue;
+        const bool good = chunk.shifts[b] < kRawShift && make_pairs(chunk, b, from + 32 * b, done + b == 0);
         chunk.ways[b] = good ? Way::pairs : Way::other;
       }
     } else {
@@ -261,8 +261,9 @@ RAFTWRIGHT_INLINE BitWriter encode_blocks(BitWriter writer, const std::int32_t* 
           store(writer);
           break;
         case Way::other: {
-          const std::int32_t* block = from + 32 * b;
-          writer = encode_block(writer, block, 32, done + b == 0 ? block[0] : block[-1]);
+          BitWriter copy = writer;  // so that `writer` itself can stay in registers
+          encode_block(copy, from + 32 * b, 32, done + b == 0);
+          writer = copy;
           break;
         }
       }
@@ -289,26 +290,25 @@ BitWriter encode_blocks_avx2(BitWriter writer, const std::int32_t* pixels, std::
 
 namespace {
 
-/// One block as read, before its pixels are made: pixel k's zig-zag code is rests[k] - one + (runs[k] << shift).
+/// One block as read, before its pixels are made.
 struct ReadBlock {
-  alignas(64) std::uint32_t rests[32];
-  alignas(64) std::uint8_t runs[32];
-  std::uint32_t shift;
-  std::uint32_t one;
+  alignas(64) std::uint32_t values[32];
+  std::uint32_t excess;  ///< by which the values are larger than the zig-zag codes
 };
 
 /// A block that is constant, raw, or damaged.
 bool read_plain_block(BitReader& reader, ReadBlock& block, std::uint32_t id) {
   if (id > kRawShift + 1) return false;
-  block.shift = 0;
-  block.one = 0;
-  put(block.runs, _mm256_setzero_si256());
+  block.excess = 0;
+  if (id == 0) {
+    for (unsigned k = 0; k < 32; k += 8) put(block.values + k, _mm256_setzero_si256());
+    refill(reader);
+    return true;
+  }
   for (unsigned k = 0; k < 32; ++k) {
-    block.rests[k] = 0;
-    if (id == 0) continue;
     refill(reader);
     if (reader.have < 32) return false;
-    block.rests[k] = static_cast<std::uint32_t>(reader.next >> 32);
+    block.values[k] = static_cast<std::uint32_t>(reader.next >> 32);
     drop(reader, 32);
   }
   refill(reader);
@@ -317,27 +317,24 @@ bool read_plain_block(BitReader& reader, ReadBlock& block, std::uint32_t id) {
 
 /// Reads one block; false if it is damaged or cut off. The reader is full before and after.
 RAFTWRIGHT_INLINE bool read_block(BitReader& reader, ReadBlock& block) {
-  if (reader.have < kIdBits) [[unlikely]] return false;
+  if (reader.have < kIdBits) [[unlikely]]
+    return false;
   const std::uint32_t id = static_cast<std::uint32_t>(reader.next >> (64 - kIdBits));
   drop(reader, kIdBits);
   const std::uint32_t shift = id - 1;
-  if (shift >= kRawShift) [[unlikely]] return read_plain_block(reader, block, id);
-  block.shift = shift;
-  block.one = 1U << shift;
-  return shift < kPairShift ? read_codes<4>(reader, shift, 32, block.rests, block.runs)
-                            : read_codes<2>(reader, shift, 32, block.rests, block.runs);
+  if (shift >= kRawShift) [[unlikely]]
+    return read_plain_block(reader, block, id);
+  block.excess = 1U << shift;
+  return shift < kPairShift ? read_codes<4>(reader, shift, 32, block.values)
+                            : read_codes<2>(reader, shift, 32, block.values);
 }
 
 /// The pixels of one block. `last` holds the pixel in front of it in every lane, then its last one.
 RAFTWRIGHT_INLINE void make_pixels(const ReadBlock& block, std::int32_t* pixels, __m256i& last) {
-  const __m128i count = _mm_cvtsi32_si128(static_cast<int>(block.shift));
-  const __m256i one = _mm256_set1_epi32(static_cast<int>(block.one));
+  const __m256i excess = _mm256_set1_epi32(static_cast<int>(block.excess));
 #pragma GCC unroll 4
   for (unsigned k = 0; k < 32; k += 8) {
-    const __m256i runs =
-        _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(block.runs + k)));
-    const __m256i rests = _mm256_sub_epi32(load(block.rests + k), one);
-    const __m256i z = _mm256_add_epi32(rests, _mm256_sll_epi32(runs, count));
+    const __m256i z = _mm256_sub_epi32(load(block.values + k), excess);
     const __m256i sign = _mm256_srai_epi32(_mm256_slli_epi32(z, 31), 31);
     const __m256i d = _mm256_xor_si256(_mm256_srli_epi32(z, 1), sign);
     // Sums of the first 1, 2, 3, 4 in each half, then the first half's total into the second.

@@ -7,6 +7,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__LZCNT__)
+#include <immintrin.h>
+#endif
+
 #include "simd/rice_kernels.hpp"
 
 #define RAFTWRIGHT_INLINE [[gnu::always_inline]] inline
@@ -79,59 +83,69 @@ RAFTWRIGHT_INLINE void drop(BitReader& reader, std::uint64_t bits) {
 
 /// Zero bits in front of the first one; 63 or 64 if there is no one.
 RAFTWRIGHT_INLINE std::uint64_t leading_zeros(std::uint64_t word) {
-#if defined(__LZCNT__) || defined(__aarch64__)
-  return word == 0 ? 64U : static_cast<std::uint64_t>(__builtin_clzll(word));
+#if defined(__LZCNT__)
+  return _lzcnt_u64(word);
+#elif defined(__aarch64__)
+  return word == 0 ? 64U : static_cast<std::uint64_t>(__builtin_clzll(word));  // one instruction
 #else
   return static_cast<std::uint64_t>(__builtin_clzll(word | 1));
 #endif
 }
 
-/// Takes `kCount` codes of `shift` low bits from what the reader has, without a branch between them. Of
-/// each it leaves the run of zeros in `runs` and the rest, its leading one included, in `rests`. Returns
+/// Takes `kCount` codes of `shift` low bits from what the reader has, without a branch between them. Leaves
+/// in `values` the zig-zag codes, each too large by 2^shift, the one that ends its run of zeros. Returns
 /// false, and takes nothing, if the codes are longer than the bits at hand.
 template <unsigned kCount>
-RAFTWRIGHT_INLINE bool take_codes(BitReader& reader, std::uint64_t shift, std::uint32_t* rests,
-                                  std::uint8_t* runs) {
+RAFTWRIGHT_INLINE bool take_codes(BitReader& reader, std::uint32_t shift, std::uint32_t* values) {
   std::uint64_t next = reader.next;
   std::uint64_t length = kCount * (shift + 1);
-#pragma GCC unroll 8
+#pragma GCC unroll 4
   for (unsigned k = 0; k < kCount; ++k) {
     // Shifting by the constant beside the count, not after it: two steps of latency a code, not three.
     const std::uint64_t beyond = next << (shift + 1);
     const std::uint64_t run = leading_zeros(next);
-    rests[k] = static_cast<std::uint32_t>(next >> ((63 - shift - run) & 63));
-    runs[k] = static_cast<std::uint8_t>(run);
+    const std::uint64_t rest = next >> ((63 - shift - run) & 63);
+    values[k] = static_cast<std::uint32_t>(rest + (run << shift));
     next = beyond << (run & 63);
     length += run;
   }
-  if (length > reader.have) [[unlikely]] return false;
+  if (length > reader.have) [[unlikely]]
+    return false;
   reader.next = next;
   reader.have -= length;
   return true;
 }
 
-/// Takes one code of any length, as take_codes; a run that does not fit `run` is added to `rest`. Returns
-/// false if the stream ends first.
-inline bool take_long_code(BitReader& reader, std::uint32_t shift, std::uint32_t& rest, std::uint8_t& run) {
-  std::uint32_t zeros = 0;
-  for (;;) {
-    refill(reader);
-    if (reader.have == 0) return false;
-    const std::uint64_t more = leading_zeros(reader.next);
-    if (more < reader.have) {
-      zeros += static_cast<std::uint32_t>(more);
-      drop(reader, more);
-      break;
+/// Takes `count` codes of any length, as take_codes. The reader goes by value, so that the caller's can stay
+/// in registers. `good` becomes false if the stream ends first.
+[[gnu::noinline, gnu::cold]] BitReader take_long_codes(BitReader reader, std::uint32_t shift,
+                                                       std::size_t count, std::uint32_t* values, bool& good) {
+  for (std::size_t k = 0; k < count; ++k) {
+    std::uint32_t zeros = 0;
+    for (;;) {
+      refill(reader);
+      if (reader.have == 0) {
+        good = false;
+        return reader;
+      }
+      const std::uint64_t more = leading_zeros(reader.next);
+      if (more < reader.have) {
+        zeros += static_cast<std::uint32_t>(more);
+        drop(reader, more);
+        break;
+      }
+      zeros += static_cast<std::uint32_t>(reader.have);
+      drop(reader, reader.have);
     }
-    zeros += static_cast<std::uint32_t>(reader.have);
-    drop(reader, reader.have);
+    refill(reader);
+    if (reader.have < shift + 1) {
+      good = false;
+      return reader;
+    }
+    values[k] = static_cast<std::uint32_t>(reader.next >> (63 - shift)) + (zeros << shift);
+    drop(reader, shift + 1);
   }
-  refill(reader);
-  if (reader.have < shift + 1) return false;
-  rest = static_cast<std::uint32_t>(reader.next >> (63 - shift)) + (zeros << shift);
-  run = 0;
-  drop(reader, shift + 1);
-  return true;
+  return reader;
 }
 
 // From this shift on, four codes seldom fit the bits at hand, and codes are taken in twos.
@@ -141,21 +155,22 @@ constexpr std::uint32_t kPairShift = 10;
 /// Returns false if the stream ends first.
 template <unsigned kStep>
 RAFTWRIGHT_INLINE bool read_codes(BitReader& reader, std::uint32_t shift, std::size_t count,
-                                  std::uint32_t* rests, std::uint8_t* runs) {
+                                  std::uint32_t* values) {
+  bool good = true;
   std::size_t i = 0;
+#pragma GCC unroll 16
   for (; i + kStep <= count; i += kStep) {
-    if (!take_codes<kStep>(reader, shift, rests + i, runs + i)) [[unlikely]] {
-      for (std::size_t k = i; k < i + kStep; ++k) {
-        if (!take_long_code(reader, shift, rests[k], runs[k])) return false;
-      }
+    if (!take_codes<kStep>(reader, shift, values + i)) [[unlikely]] {
+      reader = take_long_codes(reader, shift, kStep, values + i, good);
+      if (!good) return false;
     }
     refill(reader);
   }
-  for (; i < count; ++i) {
-    if (!take_long_code(reader, shift, rests[i], runs[i])) return false;
+  if (i != count) {
+    reader = take_long_codes(reader, shift, count - i, values + i, good);
+    refill(reader);
   }
-  refill(reader);
-  return true;
+  return good;
 }
 
 }  // namespace

@@ -30,9 +30,9 @@ struct BitReader {
   std::uint64_t have;  ///< at most 63
 };
 
-/// One block of `count` > 0 pixels, of any length and content; `before` is the pixel in front of it (at
-/// the start of a tile the first pixel itself). Baseline instructions only.
-BitWriter encode_block(BitWriter writer, const std::int32_t* pixels, std::size_t count, std::int32_t before);
+/// One block of `count` > 0 pixels, of any length and content. Reads the pixel in front of it as well, but
+/// not at the start of a tile. Baseline instructions only.
+void encode_block(BitWriter& writer, const std::int32_t* pixels, std::size_t count, bool tile_start);
 
 /// The first `blocks` whole blocks of a tile whose first pixel has been written. With `sum`, adds the
 /// pixels' 32-bit patterns to it.
