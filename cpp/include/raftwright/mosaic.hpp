@@ -19,11 +19,22 @@ struct Placement {
   unsigned quarter_turns = 0;            ///< turns counter-clockwise after the flips, 0 .. 3
 };
 
+/// The largest `bin`.
+inline constexpr unsigned kMostBin = 32768;
+
 /// Paints placements into `out` (out_height x out_width, row-major, row 0 at the bottom of the sky).
-/// With bin > 1 an output pixel is the mean of the bin x bin source pixels that fall on it (those
-/// equal to `missing` left out; none left gives `fill`), rounded half away from zero. Output pixels that
-/// no placement touches get `fill`. Parts outside the mosaic are cut off. Placements that fall on one
-/// binned pixel together are averaged together. Throws UsageError on rectangles outside their plane.
+/// Output pixel (x, y) stands for the unbinned pixels x * bin .. (x + 1) * bin - 1, and rows alike.
+///
+/// With bin 1 pixels are copied as they are, those equal to `missing` too; where placements overlap, the
+/// later covers the earlier. With bin > 1 an output pixel is the mean of the bin x bin source pixels that
+/// fall on it (those equal to `missing` left out; none left gives `fill`), rounded half away from zero;
+/// placements that fall on one binned pixel together are averaged together. Output pixels that no placement
+/// touches get `fill`. Parts outside the mosaic are cut off. The result does not depend on `threads`
+/// (0 = every processor).
+///
+/// Throws UsageError on rectangles outside their plane, more than 3 turns, a bin outside 1 .. kMostBin, and
+/// where placements overlap so often that 2^32 source pixels could fall on one output pixel. `out` must not
+/// overlap a plane.
 void paint_mosaic(std::span<const Placement> placements, unsigned bin, std::int32_t missing,
                   std::int32_t fill, std::int32_t* out, std::size_t out_width, std::size_t out_height,
                   unsigned threads);
