@@ -21,13 +21,15 @@ struct UnpackKernels {
   Unpack18 channels32;
   Unpack18 channels48;
 };
-extern const UnpackKernels unpack_avx2;
-extern const UnpackKernels unpack_neon;
+[[gnu::visibility("hidden")]] extern const UnpackKernels unpack_avx2;
+[[gnu::visibility("hidden")]] extern const UnpackKernels unpack_neon;
 
 /// Continues the CRC-32C register `state` (not inverted) over `count` bytes.
 using Crc32c = std::uint32_t (*)(std::uint32_t state, const std::uint8_t* data, std::size_t count) noexcept;
-std::uint32_t crc32c_sse42(std::uint32_t state, const std::uint8_t* data, std::size_t count) noexcept;
-std::uint32_t crc32c_arm(std::uint32_t state, const std::uint8_t* data, std::size_t count) noexcept;
+[[gnu::visibility("hidden")]] std::uint32_t crc32c_sse42(std::uint32_t state, const std::uint8_t* data,
+                                                         std::size_t count) noexcept;
+[[gnu::visibility("hidden")]] std::uint32_t crc32c_arm(std::uint32_t state, const std::uint8_t* data,
+                                                       std::size_t count) noexcept;
 
 /// How the CRC-32C register moves over a block of zeros: register = XOR of table[k][byte k of register].
 struct Crc32cShift {
@@ -35,7 +37,7 @@ struct Crc32cShift {
 };
 constexpr std::size_t kCrc32cLongBlock = 8192;
 constexpr std::size_t kCrc32cShortBlock = 256;
-extern const Crc32cShift crc32c_shift_long;   // over kCrc32cLongBlock bytes
-extern const Crc32cShift crc32c_shift_short;  // over kCrc32cShortBlock bytes
+[[gnu::visibility("hidden")]] extern const Crc32cShift crc32c_shift_long;   // over kCrc32cLongBlock bytes
+[[gnu::visibility("hidden")]] extern const Crc32cShift crc32c_shift_short;  // over kCrc32cShortBlock bytes
 
 }  // namespace raftwright::simd

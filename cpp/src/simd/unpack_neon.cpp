@@ -54,6 +54,15 @@ inline FourChannels decode4(const std::uint8_t* at, const Constants& c) {
            veorq_u32(vandq_u32(p2, c.bits), c.flip), veorq_u32(p3, c.flip)}};
 }
 
+// Sixteen samples of channel k of four.
+template <std::size_t k>
+inline void store_line(std::int32_t* to, const FourChannels parts[4]) {
+  vst1q_s32(to, vreinterpretq_s32_u32(parts[0].of[k]));
+  vst1q_s32(to + 4, vreinterpretq_s32_u32(parts[1].of[k]));
+  vst1q_s32(to + 8, vreinterpretq_s32_u32(parts[2].of[k]));
+  vst1q_s32(to + 12, vreinterpretq_s32_u32(parts[3].of[k]));
+}
+
 // `samples` is a multiple of kBlock.
 template <std::size_t kChannels>
 void unpack_blocks(const std::uint8_t* packed, std::size_t samples, std::uint32_t xor_mask,
@@ -69,17 +78,13 @@ void unpack_blocks(const std::uint8_t* packed, std::size_t samples, std::uint32_
       const bool is_last = p + 4 == kChannels;
       c.shuffle = is_last ? last : inner;
       const std::uint8_t* const at = block + p / 4 * 9 - (is_last ? 7 : 0);
-      const FourChannels a = decode4<kStride>(at, c);
-      const FourChannels b = decode4<kStride>(at + 4 * kStride, c);
-      const FourChannels d = decode4<kStride>(at + 8 * kStride, c);
-      const FourChannels e = decode4<kStride>(at + 12 * kStride, c);
-      for (std::size_t k = 0; k < 4; ++k) {
-        std::int32_t* const to = channels[p + k] + i;
-        vst1q_s32(to, vreinterpretq_s32_u32(a.of[k]));
-        vst1q_s32(to + 4, vreinterpretq_s32_u32(b.of[k]));
-        vst1q_s32(to + 8, vreinterpretq_s32_u32(d.of[k]));
-        vst1q_s32(to + 12, vreinterpretq_s32_u32(e.of[k]));
-      }
+      const FourChannels parts[4] = {decode4<kStride>(at, c), decode4<kStride>(at + 4 * kStride, c),
+                                     decode4<kStride>(at + 8 * kStride, c),
+                                     decode4<kStride>(at + 12 * kStride, c)};
+      store_line<0>(channels[p] + i, parts);
+      store_line<1>(channels[p + 1] + i, parts);
+      store_line<2>(channels[p + 2] + i, parts);
+      store_line<3>(channels[p + 3] + i, parts);
     }
   }
 }
