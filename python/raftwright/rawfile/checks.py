@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from raftwright import _core, assembly
-from raftwright import camera as cameras
+from raftwright.camera import camera as find_camera
+from raftwright.camera import detsize
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError
 from raftwright.rawfile.conditions import NAMES as CONDITIONS
 from raftwright.rawfile.findings import Finding, Findings, VerifiedFile
@@ -64,7 +65,7 @@ class Recording:
 
     def __init__(self, image: DaqImage, camera: Camera | None, threads: int | None) -> None:
         self.image = image
-        self.camera = camera if camera is not None else cameras.camera(image.info.camera)
+        self.camera = camera if camera is not None else find_camera(image.info.camera)
         self._threads = threads
         self._board: tuple[str, AssembledImage] | None = None
 
@@ -204,12 +205,15 @@ class _Check:
         rest = names[len(expected) + 1 :]
         if rest != list(CONDITIONS):
             problem = f"after the images come {', '.join(rest[:4]) or 'no HDUs'}, not {', '.join(CONDITIONS)}"
-            self._found.warning("", "HDUs", problem, "as in files of before 2020")
+            if "MISSPIX" in raw.header:  # one of ours: it had them
+                self._found.error("", "HDUs", problem, AGAIN)
+            else:
+                self._found.warning("", "HDUs", problem, "as in files of before 2020")
         geometry = raw.geometry
         if raw.header.get("DETSIZE") is not None:
             self._differ(
                 "primary",
-                {"DETSIZE": cameras.detsize(detector.type, geometry)},
+                {"DETSIZE": detsize(detector.type, geometry)},
                 raw.header,
                 "the camera says",
             )

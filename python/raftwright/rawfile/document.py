@@ -35,8 +35,10 @@ __all__ = ["MAX_BYTES", "MAX_RECORDS", "HeaderDocument", "Record", "read_header_
 MAX_BYTES: Final = 8 << 20
 """Largest document read; a full one with all segments of LSSTCam stays below 4 MB."""
 
-MAX_RECORDS: Final = 200_000
+MAX_RECORDS: Final = 60_000
 MAX_DEPTH: Final = 6
+_RECORD_DEPTH: Final = 2
+_MAX_NODES: Final = 8 * MAX_RECORDS
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STR: Final = "tag:yaml.org,2002:str"
@@ -158,28 +160,35 @@ def _load(name: str, text: str) -> _Node:
     stack: list[_Node] = []
     keys: list[_Node | None] = []  # of each mapping in the stack, the key that waits for its value
     anchors: dict[str, _Node] = {}
+    nodes = records = 0
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             line = event.start_mark.line + 1 if event.start_mark is not None else 0
-            if isinstance(event, yaml.DocumentStartEvent) and root is not None:
-                raise FormatError(f"{name}: line {line}: a second YAML document begins; expected one")
-            if isinstance(event, yaml.CollectionEndEvent):
+            nodes += 1
+            if nodes > _MAX_NODES or records > MAX_RECORDS:
+                raise FormatError(
+                    f"{name}: line {line}: more than {MAX_RECORDS} records, or far too long ones"
+                )
+            if isinstance(event, yaml.ScalarEvent):
+                node = _Node(_scalar(event), line)
+                if event.anchor:
+                    anchors[event.anchor] = node
+            elif isinstance(event, yaml.CollectionEndEvent):
                 node = stack.pop()
                 keys.pop()
             elif isinstance(event, yaml.AliasEvent):
                 if event.anchor not in anchors:
                     raise FormatError(
-                        f"{name}: line {line}: alias *{str(event.anchor)[:40]} stands before its end"
+                        f"{name}: line {line}: *{str(event.anchor)[:40]} is an alias of nothing before it"
                     )
                 node = anchors[event.anchor]
-            elif isinstance(event, yaml.ScalarEvent):
-                node = _Node(_scalar(event), line)
-                if event.anchor:
-                    anchors[event.anchor] = node
+            elif isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                raise FormatError(f"{name}: line {line}: a second YAML document begins; expected one")
             elif isinstance(event, yaml.CollectionStartEvent):
                 if len(stack) >= MAX_DEPTH:
                     raise FormatError(f"{name}: line {line}: nested more than {MAX_DEPTH} deep")
                 node = _Node([], line, isinstance(event, yaml.MappingStartEvent))
+                records += len(stack) == _RECORD_DEPTH
                 stack.append(node)
                 keys.append(None)
                 if event.anchor:

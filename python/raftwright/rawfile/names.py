@@ -51,7 +51,7 @@ class ImageName:
         match = _IMAGE_NAME.match(text)
         if match is None:
             raise FormatError(
-                f"{text[:80]!r} is not an image name; expected <two letters>_<letter>_<YYYYMMDD>_<six digits>, "
+                f"{text[:80]!r} is not an image name; expected <XX>_<X>_<YYYYMMDD>_<six digits>, "
                 "as in MC_O_20261122_000123"
             )
         day = match[3]

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from raftwright import camera as cameras
+from raftwright.camera import detsize
 from raftwright.errors import FormatError
 from raftwright.rawfile import times
 from raftwright.rawfile.cards import Card, Notes, Value, blank, continued, title
@@ -131,7 +131,7 @@ def _own_values(exposure: Exposure, detector: Detector, missing: int, fill: int)
     return {
         "BINX": 1,
         "BINY": 1,
-        "DETSIZE": cameras.detsize(detector.type, exposure.geometry),
+        "DETSIZE": detsize(detector.type, exposure.geometry),
         "DATE": times.iso(exposure.created),
         "MJD": times.mjd(exposure.created),
         "DATE-TRG": times.iso(trigger) if trigger is not None else None,

@@ -13,12 +13,13 @@ import zlib
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import numpy as np
 
 from raftwright import _core, assembly
-from raftwright import camera as cameras
+from raftwright.camera import Geometry, camera_names, ccd_mosaic
+from raftwright.camera import camera as find_camera
 from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
 from raftwright.rawfile.header import Header
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from raftwright.camera import Camera, Detector, Geometry
+
+T = TypeVar("T")
 
 __all__ = ["MAX_UNPACKED", "RawFile", "Segments", "geometry_of", "open_raw"]
 
@@ -161,6 +164,13 @@ class Segments(Mapping[str, "NDArray[Any]"]):
     def __contains__(self, name: object) -> bool:
         return name in self.hdus
 
+    @overload
+    def get(self, name: str, default: None = None, /) -> NDArray[Any] | None: ...
+    @overload
+    def get(self, name: str, default: T, /) -> NDArray[Any] | T: ...
+    def get(self, name: str, default: T | None = None, /) -> NDArray[Any] | T | None:
+        return self[name] if name in self.hdus else default
+
     def values(self) -> ValuesView[NDArray[Any]]:
         self.read()
         return super().values()
@@ -241,7 +251,7 @@ def geometry_of(header: Header, shape: tuple[int, ...], detector: Detector | Non
     if match is not None:
         x0, x1, y0, y1 = (int(part) for part in match.groups())
         if 1 <= x0 <= x1 <= width and y0 == 1 <= y1 <= height:
-            return cameras.Geometry(
+            return Geometry(
                 prescan=x0 - 1,
                 columns=x1 - x0 + 1,
                 overscan=width - x1,
@@ -290,7 +300,7 @@ class RawFile:
     def camera(self) -> Camera:
         """The camera that made it. Raises `NotFoundError` when INSTRUME names none that is known."""
         if isinstance(self._camera, str):
-            return cameras.camera(self._camera)
+            return find_camera(self._camera)
         if self._camera is not None:
             return self._camera
         instrume = self.header.string("INSTRUME")
@@ -298,10 +308,10 @@ class RawFile:
             raise NotFoundError(f"{self.path}: no INSTRUME says which camera made it; name the camera")
         alias = _ALIASES.get(instrume.lower())
         if alias is not None:
-            return cameras.camera(alias)
-        for name in cameras.camera_names():
-            if instrume.lower() in (name.lower(), cameras.camera(name).instrume.lower()):
-                return cameras.camera(name)
+            return find_camera(alias)
+        for name in camera_names():
+            if instrume.lower() in (name.lower(), find_camera(name).instrume.lower()):
+                return find_camera(name)
         raise NotFoundError(
             f"{self.path}: INSTRUME {instrume[:40]!r} is no known camera; name the camera or give its file"
         )
@@ -367,7 +377,7 @@ class RawFile:
 
         Shape (4000, 4072) for ITL, (4004, 4096) for E2V, with `overscan` (4096, 4608), divided by `bin`.
         """
-        layout = cameras.ccd_mosaic(self.detector, self.geometry, overscan=overscan)
+        layout = ccd_mosaic(self.detector, self.geometry, overscan=overscan)
         fill = self.header.get("FILLVAL")
         missing = fill if isinstance(fill, int) and self.missing_pixels else -1
         planes = {self.detector.name: self.planes()}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Final
 
-from raftwright import camera as cameras
+from raftwright.camera import segment_wcs
 from raftwright.rawfile.cards import CARD, Card, Notes, Value, encode, title
 from raftwright.rawfile.reserved import is_structural, is_wcs, must_be_defined, reserved_problem, typed
 
@@ -46,7 +46,7 @@ def expected_cards(camera: Camera, detector: Detector, index: int, geometry: Geo
         Card("GCOUNT", 1, "Required value"),
         title("Checksums"),
         Card("CHECKSUM", "0" * 16, "checksum for the current HDU"),
-        *(Card(*card) for card in cameras.segment_wcs(camera, detector, segment, geometry)),
+        *(Card(*card) for card in segment_wcs(camera, detector, segment, geometry)),
         *_SCALING,
         _DATASUM,
     ]

@@ -72,10 +72,6 @@ def utc_to_tai(nanoseconds: int) -> int:
     """UTC to TAI. Since 2017 by the constant; before that by astropy's table of leap seconds."""
     if nanoseconds >= parse_iso("2017-01-01"):
         return nanoseconds + TAI_MINUS_UTC * 1_000_000_000
-    from astropy.time import Time, TimeDelta  # slow to import, and hardly ever needed
+    from astropy.time import Time  # slow to import, and hardly ever needed
 
-    moment = Time(iso(nanoseconds), format="isot", scale="utc")
-    offset: float = TimeDelta(
-        moment.tai.jd1 - moment.jd1 + moment.tai.jd2 - moment.jd2, format="jd"
-    ).to_value("s")
-    return nanoseconds + round(offset * 1000) * 1_000_000
+    return parse_iso(str(Time(iso(nanoseconds), format="isot", scale="utc", precision=6).tai.isot))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from raftwright import assembly
-from raftwright import camera as cameras
+from raftwright.camera import camera as find_camera
 from raftwright.errors import NotFoundError, RaftwrightError
 from raftwright.rawfile.checks import AGAIN, Recording, check_file
 from raftwright.rawfile.findings import Finding, Findings, VerifyReport
@@ -64,7 +64,7 @@ def verify(
         The recording is none.
     """
     if isinstance(camera, str):
-        camera = cameras.camera(camera)
+        camera = find_camera(camera)
     roots = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
     files, findings = _files(roots)
     recording = Recording(assembly.open_image(against), camera, threads) if against is not None else None

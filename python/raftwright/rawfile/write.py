@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from raftwright import _core, assembly
-from raftwright import camera as cameras
+from raftwright.camera import camera as find_camera
+from raftwright.daq import check_source
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError, UsageError
 from raftwright.rawfile import times
 from raftwright.rawfile.cards import CARD, Notes, encode, parse_header
@@ -111,11 +112,13 @@ def write_image(
     if camera is None:
         camera = image.info.camera
     if isinstance(camera, str):
-        camera = cameras.camera(camera)
+        camera = find_camera(camera)
     if isinstance(header, str | os.PathLike):
         header = Path(header)
     document = read_header_document(header) if isinstance(header, Path | bytes) else header
     boards = assembly.select_boards(image, camera, locations=locations, rafts=rafts)
+    for board in boards:  # before anything is made
+        check_source(image.source(board.location).info, board)
     directory = image_directory(Path(out_dir), name)
     _make_directory(directory, durable)
     writer = _Writer(image, name, camera, document, directory, plain, fill, durable, undefined_cards)
