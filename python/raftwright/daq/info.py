@@ -172,7 +172,18 @@ def encode_info(info: ImageInfo) -> bytes:
         raise FormatError(
             f"{where}: its description is no JSON ({_short(error)}); use plain values"
         ) from None
-    return msgspec.json.format(data, indent=2) + b"\n"
+    return _laid_out(document)
+
+
+def _laid_out(document: dict[str, Any]) -> bytes:
+    """A line a key and a line a source: for eyes and for diffs."""
+    lines = []
+    for key, value in document.items():
+        text = msgspec.json.encode(value)
+        if key == "sources" and value:
+            text = b"[\n    " + b",\n    ".join(msgspec.json.encode(source) for source in value) + b"\n  ]"
+        lines.append(b"  " + msgspec.json.encode(key) + b": " + text)
+    return b"{\n" + b",\n".join(lines) + b"\n}\n"
 
 
 def _as_document(info: ImageInfo) -> dict[str, Any]:
@@ -298,4 +309,4 @@ def _check_timestamp(text: str) -> None:
 
 def _short(error: BaseException) -> str:
     text = ascii(str(error))[1:-1] or type(error).__name__
-    return text if len(text) <= 200 else text[:200] + ".."
+    return text if len(text) <= 220 else f"{text[:120]} .. {text[-100:]}"  # the place stands at the end

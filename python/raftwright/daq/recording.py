@@ -164,7 +164,7 @@ class RecordedStore:
 
     def __init__(self, path: str | os.PathLike[str], *, salvage: bool = False) -> None:
         """With `salvage`, streams that were cut off are taken as far as they go; the rest is missing."""
-        self.path = Path(path)
+        self.path = _path(path)
         self._salvage = salvage
         os.close(_open_directory(self.path))
 
@@ -255,8 +255,14 @@ def open_recording(path: str | os.PathLike[str], *, salvage: bool = False) -> Re
     Raises NotFoundError (no such directory, or no recording), FormatError (its image.json is bad) and
     StorageError.
     """
-    where = Path(path)
+    where = _path(path)
     return RecordedImage(where, _read_info(where), salvage)
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    if not os.fspath(path):
+        raise NotFoundError("an empty name was given for a directory; the current one is called '.'")
+    return Path(path)
 
 
 def _read_info(path: Path) -> ImageInfo:

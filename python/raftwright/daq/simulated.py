@@ -333,7 +333,11 @@ def open_simulated(text: str) -> SimulatedStore:
     """
     name, _, query = text.partition("?")
     try:
-        options = dict(urllib.parse.parse_qsl(query, strict_parsing=bool(query), max_num_fields=20))
+        options = dict(
+            urllib.parse.parse_qsl(
+                query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=20
+            )
+        )
     except ValueError as error:
         raise UsageError(
             f"simulated:{text[:80]}: the options cannot be read ({error}); write ?seed=3&count=10"

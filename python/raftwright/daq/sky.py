@@ -33,20 +33,24 @@ class SkyModel(msgspec.Struct, frozen=True, kw_only=True):
 
     sky: float = 1200.0
     """Sky, electrons a pixel."""
-    stars: float = 25.0
-    """Stars a megapixel."""
-    faintest: float = 3000.0
-    """Flux of the faintest star, electrons."""
+    stars: float = 60.0
+    """Stars and galaxies a megapixel."""
+    faintest: float = 4000.0
+    """Flux of the faintest of them, electrons."""
     brightest: float = 2e7
-    """Flux of the brightest possible star, electrons."""
-    slope: float = 0.7
+    """Flux of the brightest possible one, electrons."""
+    slope: float = 0.65
     """N(> flux) falls as flux to the minus `slope`."""
     seeing: float = 1.6
     """Gaussian width of a star, pixels."""
+    galaxies: float = 0.15
+    """Fraction of them that are wider, up to four times."""
     rays: float = 4.0
     """Cosmic rays a megapixel."""
     bias: float = 23000.0
-    """Mean bias of a segment, adu; segments differ by up to 3000 either way."""
+    """Mean bias of a segment, adu."""
+    spread: float = 150.0
+    """How far the bias of a segment may be from the mean, adu."""
     ramp: float = 0.02
     """Largest slope of the bias along the rows, adu a row."""
 
@@ -59,10 +63,11 @@ class SkyModel(msgspec.Struct, frozen=True, kw_only=True):
             not 0.05 <= self.seeing <= 100
             or not 0.05 <= self.slope <= 10
             or not 0 < self.faintest <= self.brightest
+            or self.galaxies > 1
         ):
             raise UsageError(
-                "sky model: seeing must be from 0.05 to 100 pixels, slope from 0.05 to 10, and faintest "
-                "above 0 and not above brightest"
+                "sky model: seeing must be from 0.05 to 100 pixels, slope from 0.05 to 10, galaxies at "
+                "most 1, and faintest above 0 and not above brightest"
             )
 
 
@@ -87,7 +92,7 @@ def _number(density: float, width: int, height: int, chance: float) -> int:
 
 
 def star_field(key: int, width: int, height: int, model: SkyModel) -> NDArray[np.float64]:
-    """Stars of a CCD: (n, 4) with x, y (from the centre of the lower left pixel), flux in electrons, width.
+    """Stars and galaxies of a CCD: (n, 4) with x, y (the lower left pixel is 0, 0), flux in electrons, width.
 
     Small CCDs have at least three stars, so that there is something to see, unless the model has none.
     """
@@ -96,8 +101,10 @@ def star_field(key: int, width: int, height: int, model: SkyModel) -> NDArray[np
         count = max(count, 3)
     u = _uniform(key ^ 1, 4 * count).reshape(count, 4)
     flux = np.minimum(model.faintest * u[:, 2] ** (-1.0 / model.slope), model.brightest)
-    seeing = model.seeing * (0.97 + 0.06 * u[:, 3])
-    return np.column_stack((u[:, 0] * width - 0.5, u[:, 1] * height - 0.5, flux, seeing))
+    wider = np.maximum(u[:, 3] - (1.0 - model.galaxies), 0.0) / max(model.galaxies, 1e-9)
+    return np.column_stack(
+        (u[:, 0] * width - 0.5, u[:, 1] * height - 0.5, flux, model.seeing * (1.0 + 3.0 * wider))
+    )
 
 
 def cosmic_rays(key: int, width: int, height: int, model: SkyModel) -> NDArray[np.float64]:
@@ -143,7 +150,7 @@ def describe_segment(
     return {
         "detector": detector.id,
         "segment": segment.index,
-        "bias": model.bias + 6000.0 * (float(wobble[0]) - 0.5),
+        "bias": model.bias + model.spread * 2.0 * (float(wobble[0]) - 0.5),
         "bias_slope": model.ramp * 2.0 * (float(wobble[1]) - 0.5),
         "read_noise": float(np.clip(segment.read_noise, 0.0, 1e4)) / gain,
         "sky": model.sky / gain,
