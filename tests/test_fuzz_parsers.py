@@ -31,7 +31,9 @@ from raftwright.rawfile import ImageName, open_raw, read_header_document, write_
 SECONDS = float(os.environ.get("RAFTWRIGHT_FUZZ_SECONDS", "0"))
 SEED = int(os.environ.get("RAFTWRIGHT_FUZZ_SEED", "1"))
 INPUTS = 200
+# Of the processor, not of the clock: the machine may have other work. What waits is pytest-timeout's to end.
 SECONDS_AN_INPUT = 10.0
+SECONDS_A_LARGE_INPUT = 60.0
 MEGABYTES_A_RUN = 600
 
 # Values that a document may hold where a size, a name or a number is expected.
@@ -158,7 +160,7 @@ def fuzz(make: Callable[[Mutator], bytes], parse: Callable[[bytes], object], kee
     while (time.monotonic() - begun < SECONDS) if SECONDS else (count < INPUTS):
         data = make(mutator)
         count += 1
-        started = time.monotonic()
+        started = time.process_time()
         try:
             parse(data)
         except RaftwrightError as error:
@@ -166,7 +168,7 @@ def fuzz(make: Callable[[Mutator], bytes], parse: Callable[[bytes], object], kee
             assert 0 < len(str(error)) < 4000, describe(data, keep, "an error of no or endless words")
         except Exception as error:
             raise AssertionError(describe(data, keep, repr(error)[:300])) from error
-        seconds = time.monotonic() - started
+        seconds = time.process_time() - started
         assert seconds < SECONDS_AN_INPUT, describe(data, keep, f"took {seconds:.0f} s")
         grown = peak_megabytes() - before
         assert grown < MEGABYTES_A_RUN, describe(data, keep, f"{grown:.0f} MB more memory")
@@ -321,12 +323,12 @@ def test_header_document_as_document(tmp_path: Path) -> None:
     ],
 )
 def test_header_document_is_bounded(data: bytes) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     try:
         read_header_document(data)
     except RaftwrightError as error:
         assert len(str(error)) < 4000
-    assert time.monotonic() - begun < SECONDS_AN_INPUT
+    assert time.process_time() - begun < SECONDS_A_LARGE_INPUT
 
 
 @pytest.fixture(scope="module")
