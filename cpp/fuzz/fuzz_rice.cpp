@@ -24,7 +24,15 @@ std::vector<std::uint8_t> encoded(const std::vector<Pixel>& pixels, unsigned blo
 template <class Pixel>
 void decode_any(std::span<const std::uint8_t> code, std::size_t count, unsigned block) {
   std::vector<Pixel> pixels(count);
-  if (rice_decode(code, pixels, block) != RiceStatus::ok) return;
+  const RiceStatus status = rice_decode(code, pixels, block);
+  if constexpr (sizeof(Pixel) == 4) {
+    for (const Level level : available_levels()) {
+      std::vector<Pixel> same(count);
+      require(rice_decode(code, same, block, level) == status, "every level says the same of a code");
+      require(status != RiceStatus::ok || same == pixels, "every level makes the same pixels");
+    }
+  }
+  if (status != RiceStatus::ok) return;
   std::vector<Pixel> again(count);
   require(rice_decode(encoded(pixels, block), again, block) == RiceStatus::ok, "our own code can be decoded");
   require(again == pixels, "decoded pixels survive a round trip");

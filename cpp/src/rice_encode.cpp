@@ -213,7 +213,7 @@ RAFTWRIGHT_INLINE void encode_pixels(BitWriter& writer, const std::int32_t* pixe
   store(writer);
   if (id == 0) return;
 
-  const std::uint64_t longest = (piece.any >> shift) + shift + 1;
+  const std::uint64_t longest = std::uint64_t{piece.any >> shift} + shift + 1;
   for (std::size_t start = 0; start < count; start += kPiece) {
     const std::size_t some = std::min(kPiece, count - start);
     if (count > kPiece) piece.fill(pixels + start, some, tile_start && start == 0);

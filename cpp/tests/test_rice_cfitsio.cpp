@@ -44,7 +44,8 @@ void compare(int rounds, bool other_blocks) {
   std::mt19937_64 random(10);
   for (int round = 0; round < rounds; ++round) {
     const std::size_t count = random() % 3 == 0 ? 576 : 1 + random() % 100;
-    const unsigned block = other_blocks ? 1 + static_cast<unsigned>(random() % 70) : 32;
+    // In int32 blocks of 64 and more cfitsio loses differences of 2^30 (a signed shift): not our model.
+    const unsigned block = other_blocks ? 1 + static_cast<unsigned>(random() % 63) : 32;
     auto pixels = tile<Pixel>(static_cast<Content>(round % kContents), count, random);
     const int width = static_cast<int>(count);
     const int blocks = static_cast<int>(block);

@@ -6,6 +6,9 @@
 // -2d - 1 if negative). Id 0: all z are 0, and nothing follows. The largest id, 26 (15, 7): every z in full.
 // Any other id is a shift plus 1: every z is z >> shift zero bits, a one bit, and its low `shift` bits. The
 // last byte is padded with zero bits.
+//
+// The bytes are cfitsio's for every tile with blocks of up to 63 pixels (FITS files have 32, rarely 16). In
+// longer blocks of int32, cfitsio 4.2 miscodes a single difference of 2^30 or more; we code it.
 #pragma once
 
 #include <cstddef>
