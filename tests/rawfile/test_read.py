@@ -204,7 +204,7 @@ def test_real_guider_stamps(require_shared: Callable[..., Path]) -> None:
 def test_who_made_it(raw_path: Path, tmp_path: Path) -> None:
     with fits.open(raw_path, disable_image_compression=True) as hdus:
         for changes, problem in (
-            ({"INSTRUME": "NoCam"}, "no known camera"),
+            ({"INSTRUME": "NoCam"}, "no built-in camera"),
             ({"CCDSLOT": "S99"}, "no CCD R22_S99"),
             ({"CCDSLOT": None}, "RAFTBAY and CCDSLOT"),
             ({"INSTRUME": None}, "INSTRUME"),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 import numpy as np
 
 from raftwright import _core, assembly
-from raftwright.camera import Geometry, camera_names, ccd_mosaic
+from raftwright.camera import Geometry, camera_by_instrume, ccd_mosaic
 from raftwright.camera import camera as find_camera
 from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
 from raftwright.rawfile.header import Header
@@ -26,7 +26,7 @@ from raftwright.rawfile.header import Header
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from raftwright.camera import Camera, Detector, Geometry
+    from raftwright.camera import Camera, Detector
 
 T = TypeVar("T")
 
@@ -37,15 +37,6 @@ MAX_UNPACKED: Final = 1 << 30
 
 _GZIP: Final = b"\x1f\x8b"
 _STEP: Final = 1 << 20
-_ALIASES: Final = {
-    "lsstcam": "LSSTCam",
-    "lsstcamsim": "LSSTCam",
-    "comcam": "LSSTComCam",
-    "comcamsim": "LSSTComCam",
-    "lsstcomcam": "LSSTComCam",
-    "latiss": "LATISS",
-    "lsst_atiss": "LATISS",
-}
 _SECTION = re.compile(r" *\[ *([0-9]{1,6}) *: *([0-9]{1,6}) *, *([0-9]{1,6}) *: *([0-9]{1,6}) *\] *\Z")
 
 
@@ -306,15 +297,10 @@ class RawFile:
         instrume = self.header.string("INSTRUME")
         if instrume is None:
             raise NotFoundError(f"{self.path}: no INSTRUME says which camera made it; name the camera")
-        alias = _ALIASES.get(instrume.lower())
-        if alias is not None:
-            return find_camera(alias)
-        for name in camera_names():
-            if instrume.lower() in (name.lower(), find_camera(name).instrume.lower()):
-                return find_camera(name)
-        raise NotFoundError(
-            f"{self.path}: INSTRUME {instrume[:40]!r} is no known camera; name the camera or give its file"
-        )
+        try:
+            return camera_by_instrume(instrume)
+        except NotFoundError as error:
+            raise NotFoundError(f"{self.path}: {error}") from None
 
     @cached_property
     def detector(self) -> Detector:
