@@ -44,7 +44,7 @@ def open_raw(
     path: str | os.PathLike[str],
     threads: int | None = None,
     *,
-    camera: Camera | str | None = None,
+    camera: Camera | str | os.PathLike[str] | None = None,
     max_bytes: int = MAX_UNPACKED,
 ) -> RawFile:
     """Opens a raw file: structure and headers now, pixels when they are asked for.
@@ -260,7 +260,7 @@ class RawFile:
         path: Path,
         fits: _core.FitsFile,
         threads: int,
-        camera: Camera | str | None,
+        camera: Camera | str | os.PathLike[str] | None,
         max_bytes: int = MAX_UNPACKED,
     ) -> None:
         self.path = path
@@ -290,7 +290,7 @@ class RawFile:
     @cached_property
     def camera(self) -> Camera:
         """The camera that made it. Raises `NotFoundError` when INSTRUME names none that is known."""
-        if isinstance(self._camera, str):
+        if isinstance(self._camera, str | os.PathLike):
             return find_camera(self._camera)
         if self._camera is not None:
             return self._camera

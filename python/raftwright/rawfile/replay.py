@@ -94,7 +94,7 @@ def replay(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    camera: Camera | str | None = None,
+    camera: Camera | str | os.PathLike[str] | None = None,
     name: str | None = None,
     date: str | None = None,
     fill: int = 0,
@@ -201,7 +201,7 @@ class _Part:
     cards: dict[str, str]
 
     @classmethod
-    def of(cls, path: Path, camera: Camera | str | None, threads: int | None) -> _Part:
+    def of(cls, path: Path, camera: Camera | str | os.PathLike[str] | None, threads: int | None) -> _Part:
         raw = open_raw(path, threads, camera=camera)
         if "N_STAMPS" in raw.header:
             raise FormatError(f"{path}: guider stamps are no readout of a CCD; name raw files of whole CCDs")

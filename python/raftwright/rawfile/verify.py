@@ -27,7 +27,7 @@ def verify(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     against: DaqImage | str | os.PathLike[str] | None = None,
     *,
-    camera: Camera | str | None = None,
+    camera: Camera | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
@@ -63,7 +63,7 @@ def verify(
     FormatError
         The recording is none.
     """
-    if isinstance(camera, str):
+    if isinstance(camera, str | os.PathLike):
         camera = find_camera(camera)
     roots = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
     files, findings = _files(roots)
@@ -92,6 +92,10 @@ def _files(roots: list[Path]) -> tuple[list[Path], list[Finding]]:
                     Finding("error", str(root), "", "", "there are no FITS files in it", "name another")
                 )
             files.update(dict.fromkeys(inside))
+            for path in sorted(root.rglob("*.fits.conflict-*")):
+                found = Findings(str(path))
+                found.warning("", "", "another content of that name was kept here", "compare and remove one")
+                findings += found
             for path in sorted(root.rglob("*_expectedSensors.json")):
                 found = Findings(str(path))
                 _check_manifest(path, found)

@@ -47,7 +47,7 @@ def write_image(
     source: DaqImage | str | os.PathLike[str],
     out_dir: str | os.PathLike[str],
     *,
-    camera: Camera | str | None = None,
+    camera: Camera | str | os.PathLike[str] | None = None,
     header: HeaderDocument | str | os.PathLike[str] | bytes | None = None,
     plain: bool = False,
     fill: int = -1,
@@ -111,7 +111,7 @@ def write_image(
     name = ImageName.parse(image.info.name)
     if camera is None:
         camera = image.info.camera
-    if isinstance(camera, str):
+    if isinstance(camera, str | os.PathLike):
         camera = find_camera(camera)
     if isinstance(header, str | os.PathLike):
         header = Path(header)
