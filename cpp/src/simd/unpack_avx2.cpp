@@ -124,6 +124,7 @@ void unpack(const std::uint8_t* packed, std::size_t samples, std::uint32_t xor_m
             std::int32_t* const* channels, bool streaming) noexcept {
   constexpr std::size_t kStride = kChannels * 18 / 8;
   const std::size_t offset = reinterpret_cast<std::uintptr_t>(channels[0]) % 64;
+  streaming = streaming && offset % sizeof(std::int32_t) == 0;
   for (std::size_t p = 1; p < kChannels; ++p) {
     streaming = streaming && reinterpret_cast<std::uintptr_t>(channels[p]) % 64 == offset;
   }
