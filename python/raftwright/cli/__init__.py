@@ -6,15 +6,17 @@ the commands that need them, when they run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 from raftwright.cli.console import console
 from raftwright.cli.exits import INTERRUPTED, PIPE_CLOSED, Exit, exit_code, one_line
+from raftwright.cli.figures import count
 
 __all__ = ["main"]
 
@@ -22,6 +24,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the program with the arguments (those of the process by default) and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     if "_RAFTWRIGHT_COMPLETE" in os.environ:
         from raftwright.cli.app import program
 
@@ -31,13 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in options or os.environ.get("RAFTWRIGHT_DEBUG", "") not in ("", "0")
     given = [word for n, word in enumerate(given) if n >= len(options) or word != "--debug"]
     console.begin(json="--json" in options)
-    if threading.current_thread() is threading.main_thread():
-        # `timeout` and batch systems end a program politely first: it then cleans up as after Ctrl-C.
-        signal.signal(signal.SIGTERM, _terminated)
     try:
-        code = _run(given, debug=debug)
+        with _polite_end():
+            code = _run(given, debug=debug)
         # What did not fit into the pipe or the disk shows only now.
-        sys.stdout.flush()
+        console.flush()
     except BrokenPipeError:
         code = _pipe_closed()
     except OSError as error:
@@ -46,12 +47,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _open_streams() -> None:
+    """A stream that the caller closed becomes one that goes nowhere."""
+    # Python has None there, whatever its stubs say.
+    if cast("object", sys.stdout) is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+    if cast("object", sys.stderr) is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM."""
 
 
-def _terminated(_number: int, _frame: object) -> None:
-    raise _Terminated
+@contextlib.contextmanager
+def _polite_end() -> Iterator[None]:
+    """`timeout` and batch systems end a program politely first: it then cleans up as after Ctrl-C."""
+
+    def terminated(_number: int, _frame: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
@@ -97,8 +120,9 @@ def _failed(error: Exception, *, debug: bool) -> int:
         console.answer("error", code, {**content, "error": {"type": type(error).__name__, "message": text}})
     except OSError:
         _drop_stdout()  # it is the standard output that fails
-    for note in getattr(error, "__notes__", ()):
-        text = f"{text} ({note})"
+    if content.get("files"):
+        others = count(len(content["files"]), "file is", "files are")
+        text = f"{text} (of the other CCDs {others} there, whole)"
     console.error(text)
     return code
 

@@ -91,5 +91,5 @@ def usage_line(error: Any) -> str:
     """An error of the parser in one line, with where to look."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "raftwright"
-    text = " ".join(str(error.format_message()).split()).rstrip(".")
+    text = " ".join(str(error.format_message()).split()).rstrip(".").replace(": Value error, ", ": ")
     return f"{text}; see {path} --help"

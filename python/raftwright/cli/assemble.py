@@ -78,6 +78,7 @@ def assemble(
     source = open_daq(recording, image, salvage=salvage)
     found = find_camera(camera or source.info.camera)
     boards = select_boards(source, found, locations=names(locations), rafts=names(rafts))
+    check_output_directory(out)
     if dry_run:
         _rehearse(source, found, boards, out, header)
         return
@@ -186,7 +187,6 @@ def _rehearse(source: DaqImage, camera: Camera, boards: list[Board], out: Path, 
     name = ImageName.parse(source.info.name)
     if header is not None:
         read_header_document(header)
-    check_output_directory(out)
     directory = image_directory(out, name)
     files: list[dict[str, Any]] = []
     incomplete = 0

@@ -100,6 +100,7 @@ class Console:
         if self.json and not self._answered:
             self._answered = True
             head = {"command": self.command, "status": status, "exit_code": int(code)}
+            assert not head.keys() & content.keys()
             _write(sys.stdout, json.dumps(_plain({**head, **content}), indent=2, allow_nan=False))
 
     @property
@@ -107,9 +108,27 @@ class Console:
         """Whether somebody looks at the standard error who can see a bar move."""
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
+    def flush(self) -> None:
+        """Brings everything out. Raises as `say`."""
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _no_output(error) from None
+
 
 def _write(stream: TextIO, line: str) -> None:
-    stream.write(line + "\n")
+    try:
+        stream.write(line + "\n")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _no_output(error) from None
+
+
+def _no_output(error: OSError) -> OSError:
+    return OSError(error.errno, error.strerror, "the standard output")
 
 
 console = Console()

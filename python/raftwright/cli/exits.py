@@ -68,29 +68,28 @@ def _text_of(error: BaseException) -> str:
 
 
 _REMEDIES: Final = {
-    errno.ENOSPC: "no space is left there; free some or name another directory",
-    errno.EDQUOT: "the quota is used up; free some space or name another directory",
-    errno.EACCES: "permission denied; choose another place or have the permissions changed",
-    errno.EPERM: "not permitted; choose another place or have the permissions changed",
-    errno.EROFS: "the file system is read-only; name a directory elsewhere",
-    errno.ENOENT: "there is no such file or directory",
-    errno.ENOTDIR: "a part of the path is not a directory",
-    errno.EISDIR: "it is a directory, a file is wanted",
-    errno.EFBIG: "the file would be larger than the system or its limits (ulimit -f) allow",
-    errno.ENAMETOOLONG: "the name is too long for the file system",
+    errno.ENOSPC: "free some space there or name another directory",
+    errno.EDQUOT: "free some of the quota or name another directory",
+    errno.EACCES: "choose another place or have the permissions changed",
+    errno.EPERM: "choose another place or have the permissions changed",
+    errno.EROFS: "name a directory elsewhere",
+    errno.ENOENT: "look at the path again",
+    errno.ENOTDIR: "a part of the path is not a directory; look at it again",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "move away what is there, or name another place",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f) or name another directory",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
 
 def _system_text(error: OSError) -> str:
-    """An error of the operating system in our words; StorageError has said it all already."""
-    if isinstance(error, errors.StorageError):
-        # OSError.__str__ puts "[Errno 28]" before the text: the number helps nobody.
-        said = error.strerror or (str(error.args[0]) if error.args else "the file system refused")
-        name = error.filename
-    else:
-        said = _REMEDIES.get(error.errno or 0) or error.strerror or str(error)
-        name = error.filename
-    if name is None:
-        return said
-    place = os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else str(name)
-    return said if place in said else f"{place}: {said}"
+    """An error of the operating system, with a remedy where its text has none; never with "[Errno 28]"."""
+    said = error.strerror or (str(error.args[-1]) if error.args else "the file system refused")
+    if error.filename is not None:
+        place = (
+            os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(error.filename)
+        )
+        said = said if place in said else f"{place}: {said}"
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{said}; {remedy}" if remedy is not None and ";" not in said else said

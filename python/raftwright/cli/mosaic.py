@@ -117,14 +117,14 @@ def mosaic(
     if canvas.missing:
         console.say(f"  {count(canvas.missing, 'pixel')} of the CCDs are missing")
     if not canvas.layout.true_scale:
-        console.note(
-            "readouts of another size than the CCD's own are stretched: millimetres hold at the centres"
-        )
+        why = "with overscan" if overscan else "for a readout of another size than the CCD's own"
+        console.note(f"{why} the mosaic is stretched: its millimetres hold at the centres of the CCDs")
     console.answer(
         "ok",
         Exit.OK,
         {
-            **result,
+            **{key: value for key, value in result.items() if key != "status"},
+            "file_status": result["status"],
             "image": exposure.name,
             "camera": exposure.camera.name,
             "detectors": [detector.name for detector, _ in exposure.ccds],

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from raftwright.errors import UsageError
+
 __all__ = [
     "CameraOption",
     "DetectorsOption",
@@ -71,7 +73,11 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the 
 
 
 def names(values: Sequence[str] | None) -> list[str] | None:
-    """`["R22,R01", "R10"]` as `["R22", "R01", "R10"]`; None stays None, and so does a list without a name."""
+    """`["R22,R01", "R10"]` as `["R22", "R01", "R10"]`; None stays None. Raises UsageError for no name."""
     if values is None:
         return None
-    return [part for value in values for part in (p.strip() for p in value.split(",")) if part] or None
+    found = [part for value in values for part in (p.strip() for p in value.split(",")) if part]
+    if not found:
+        text = ",".join(values)[:40]
+        raise UsageError(f"{text!r} names nothing; give names, or leave the option out for all")
+    return found

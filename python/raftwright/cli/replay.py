@@ -61,6 +61,7 @@ def replay(
     del json
     console.command = "replay"
     files = find_raw_files(fits)
+    check_output_directory(out)
     if dry_run:
         _rehearse(files, out, name, date, camera)
         return
@@ -79,7 +80,9 @@ def replay(
         )
     taken = time.monotonic() - begun
     _tell(report, taken)
-    console.answer("ok", Exit.OK, {"recording_status": report.status, **report.to_dict(), "seconds": taken})
+    content = report.to_dict()
+    content["recording_status"] = content.pop("status")
+    console.answer("ok", Exit.OK, {**content, "seconds": taken})
 
 
 def _tell(report: ReplayReport, taken: float) -> None:
@@ -111,7 +114,6 @@ def _rehearse(files: list[Path], out: Path, name: str | None, date: str | None, 
     image = str(ImageName.parse(wanted))
     if date is not None:
         times.parse_iso(date)
-    check_output_directory(out)
     boards: dict[str, dict[str, Any]] = {}
     for raw in raws:
         board = raw.camera.board(raw.detector.location)

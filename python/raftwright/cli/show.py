@@ -147,7 +147,8 @@ def show(
         "ok",
         Exit.OK,
         {
-            **result,
+            **{key: value for key, value in result.items() if key != "status"},
+            "file_status": result["status"],
             "image": exposure.name,
             "camera": exposure.camera.name,
             "detectors": [detector.name for detector, _ in exposure.ccds],

@@ -24,7 +24,7 @@ from raftwright.cli.options import (
 )
 from raftwright.cli.places import check_output_directory
 from raftwright.cli.progress import progress
-from raftwright.errors import UsageError
+from raftwright.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
     from raftwright.camera import Camera
@@ -101,8 +101,8 @@ def simulate(
         registers=None if small is None else _small(small, found),
     )
     target = out / image.info.name
+    check_output_directory(out)
     if dry_run:
-        check_output_directory(out)
         console.say(f"would simulate {_what(image, found)}", f"and record it as {target}")
         console.say(*_table(image, found))
         console.answer("ok", Exit.OK, {"dry_run": True, **_content(image, found), "path": target})
@@ -128,8 +128,13 @@ def simulate(
 
 def image_name(given: str | None, code: str) -> str:
     """The name given, or the first simulated image (controller S) of the day that it is at UTC - 12 h."""
+    from raftwright.rawfile import ImageName
+
     if given is not None:
-        return given
+        try:
+            return str(ImageName.parse(given))
+        except FormatError as error:  # it could be recorded, but never assembled
+            raise UsageError(str(error)) from None
     day = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=12)
     return f"{code}_S_{day:%Y%m%d}_000001"
 
@@ -149,18 +154,20 @@ def _small(text: str, camera: Camera) -> Registers:
     sides = (int(match[1]), int(match[2])) if match else (0, 0)
     if min(sides) < 1:
         raise UsageError(
-            f"--size {text[:40]!r} is no size; give light-sensitive columns and rows, such as 64x48"
+            f"--size {text[:40]!r} is no size; give light-sensitive columns and rows, such as 64x256"
         )
     nominal = camera.detectors[0].type.geometry
-    return Registers.of_geometry(
-        Geometry(
-            prescan=nominal.prescan,
-            columns=sides[0],
-            overscan=min(nominal.overscan, _SMALL_OVERSCAN),
-            rows=sides[1],
-            parallel_overscan=min(nominal.parallel_overscan, _SMALL_OVERSCAN),
-        )
+    geometry = Geometry(
+        prescan=nominal.prescan,
+        columns=sides[0],
+        overscan=min(nominal.overscan, _SMALL_OVERSCAN),
+        rows=sides[1],
+        parallel_overscan=min(nominal.parallel_overscan, _SMALL_OVERSCAN),
     )
+    try:
+        return Registers.of_geometry(geometry)
+    except FormatError as error:
+        raise UsageError(f"--size {text[:40]}: {error}") from None
 
 
 def _pixels(image: SimulatedImage, camera: Camera) -> int:

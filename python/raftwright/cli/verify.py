@@ -68,8 +68,7 @@ def verify(
         bad = len({finding.file for finding in report.findings if strict or finding.severity == "error"})
         warned = len(report.warnings) if strict else 0
         console.error(
-            f"{count(len(report.errors) + warned, 'fault')} in {count(bad, 'file')} of "
-            f"{len(report.files)}; {_first(report)}"
+            f"{count(len(report.errors) + warned, 'fault')} in {count(bad, 'file')}; {_first(report)}"
         )
     raise typer.Exit(code)
 
@@ -80,8 +79,13 @@ def _first(report: VerifyReport) -> str:
 
 
 def _tell(report: VerifyReport, taken: float) -> None:
+    file = ""
     for finding in report.findings[:_MOST_LISTED]:
-        console.say(f"{finding.severity}: {finding}")
+        if finding.file != file:
+            file = finding.file
+            console.say(file)
+        where = "".join(f"{part}: " for part in (finding.hdu, finding.place) if part)
+        console.say(f"  {finding.severity}: {where}{finding.problem}; {finding.remedy}")
     if len(report.findings) > _MOST_LISTED:
         console.say(f"and {len(report.findings) - _MOST_LISTED} more findings; --json gives all")
     looked = sum(file.pixels for file in report.files)

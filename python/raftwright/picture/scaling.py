@@ -51,13 +51,15 @@ def find_limits(pixels: NDArray[Any], scale: str = "zscale") -> Limits:
     values = values[np.isfinite(values)]
     if values.size == 0:
         return Limits(0.0, 1.0)
-    if scale == "minmax":
-        low, high = float(values.min()), float(values.max())
-    elif scale == "percentile":
-        low, high = (float(v) for v in np.percentile(values, [0.5, 99.5]))
-    else:
-        low, high = _zscale(values)
-    return Limits(low, high) if high > low else Limits(low - 0.5, low + 0.5)
+    low, high = float(values.min()), float(values.max())
+    tried: list[tuple[float, float]] = [(low, high)]
+    if scale != "minmax":
+        tried.insert(0, (float(np.percentile(values, 0.5)), float(np.percentile(values, 99.5))))
+    if scale == "zscale":
+        tried.insert(0, _zscale(values))
+    # An image that is nearly constant has a next best scale.
+    low, high = next(((a, b) for a, b in tried if b > a), (low - 0.5, low + 0.5))
+    return Limits(low, high)
 
 
 def _zscale(values: NDArray[np.float64]) -> tuple[float, float]:
