@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def require_tool() -> Callable[[str], str]:
     """Function from a program's name to its path."""
 
     def require(program: str) -> str:
-        path = shutil.which(program)
+        beside = Path(sys.executable).parent  # the environment's own programs, activated or not
+        path = shutil.which(program, path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
         if path is None:
             _missing(f"{program} is not installed")
             raise AssertionError("unreachable")
