@@ -93,7 +93,7 @@ const char* hdu_kind_name(HduKind kind) noexcept {
 
 FitsFile::FitsFile(std::span<const std::uint8_t> bytes, std::shared_ptr<const void> owner, std::string name,
                    std::uint64_t limit)
-    : bytes_(bytes), owner_(std::move(owner)), name_(std::move(name)) {
+    : bytes_(bytes), owner_(std::move(owner)), name_(std::move(name)), limit_(limit) {
   if (bytes.size() > limit) {
     throw FormatError(name_ + ": " + std::to_string(bytes.size()) + " bytes are above the limit of " +
                       std::to_string(limit) + "; raise the limit to read it");
@@ -222,6 +222,32 @@ void FitsFile::read_many(std::span<const ImageTarget> targets, unsigned threads)
                         "; the file is damaged: fetch it again");
     }
   });
+}
+
+ImageSlab FitsFile::read_slab(std::span<const std::size_t> hdus, unsigned threads) const {
+  constexpr std::size_t line = 64;
+  std::vector<std::size_t> offsets;
+  std::size_t total = 0;
+  for (const std::size_t index : hdus) {
+    offsets.push_back(total);
+    const std::size_t bytes = image(index).bytes;
+    if (bytes > limit_ - std::min<std::uint64_t>(total, limit_)) {
+      throw FormatError(name_ + ": its images together are above the limit of " + std::to_string(limit_) +
+                        " bytes; read fewer at once");
+    }
+    total += (bytes + line - 1) / line * line;
+  }
+  ImageSlab slab;
+  const std::shared_ptr<std::uint8_t> pages = allocate_pages(std::max(total, line));
+  std::vector<ImageTarget> targets;
+  for (std::size_t index = 0; index < hdus.size(); ++index) {
+    void* out = pages.get() + offsets[index];
+    slab.images.push_back(out);
+    targets.push_back({hdus[index], out, image(hdus[index]).bytes});
+  }
+  read_many(targets, threads);
+  slab.memory = pages;
+  return slab;
 }
 
 SumCheck FitsFile::sums(std::size_t index) const {

@@ -60,6 +60,13 @@ struct ImageTarget {
   std::size_t bytes = 0;  ///< room in `out`: exactly image(hdu).bytes
 };
 
+/// Images in memory of their own. Every image begins on a cache line; all of them live as long as any
+/// copy of `memory`.
+struct ImageSlab {
+  std::shared_ptr<void> memory;
+  std::vector<void*> images;
+};
+
 /// nullopt where the card is absent or blank.
 struct SumCheck {
   std::optional<bool> checksum;  ///< CHECKSUM: the whole HDU sums to minus zero
@@ -103,6 +110,9 @@ class FitsFile {
   void read_into(std::size_t hdu, void* out, std::size_t bytes, unsigned threads = 1) const;
   /// Many images; threads share runs of tiles of all of them.
   void read_many(std::span<const ImageTarget> targets, unsigned threads = 0) const;
+  /// The same into fresh memory, in large pages where the system has them: the page faults of fresh small
+  /// ones take longer than the decoding. Refuses with FormatError more than the limit in all.
+  [[nodiscard]] ImageSlab read_slab(std::span<const std::size_t> hdus, unsigned threads = 0) const;
 
   [[nodiscard]] SumCheck sums(std::size_t hdu) const;
   /// Bytes after the last HDU.
@@ -116,6 +126,7 @@ class FitsFile {
   std::string name_;
   std::vector<structure::Hdu> hdus_;
   std::uint64_t trailing_ = 0;
+  std::uint64_t limit_ = 0;
 };
 
 }  // namespace raftwright
