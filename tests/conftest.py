@@ -2,7 +2,7 @@
 
 `require_tool` and `require_shared` are fixtures that give a function: call it where the tool or the data is
 needed, and the test is skipped with a reason when it is not there. Under RAFTWRIGHT_REQUIRE_TOOLS=1 (set by
-.ci/run) a missing tool fails the test instead. The shared data lies outside the project, so it only ever skips.
+.ci/run) a missing tool fails the test instead. The shared data lies outside the project: it only ever skips.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 def _missing(reason: str) -> None:
     if os.environ.get("RAFTWRIGHT_REQUIRE_TOOLS") == "1":
-        pytest.fail(f"{reason}, and RAFTWRIGHT_REQUIRE_TOOLS=1 says that no test may do without", pytrace=False)
+        pytest.fail(
+            f"{reason}, and RAFTWRIGHT_REQUIRE_TOOLS=1 says that no test may do without", pytrace=False
+        )
     pytest.skip(reason)
 
 

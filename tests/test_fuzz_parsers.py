@@ -1,7 +1,7 @@
 """Seeded mutation fuzz of everything that reads what others wrote.
 
-Whatever the input, a parser answers in bounded time and memory, and refuses with an error of its own. Short by
-default; RAFTWRIGHT_FUZZ_SECONDS makes it run that long a parser and RAFTWRIGHT_FUZZ_SEED from another seed
+Whatever the input, a parser answers in bounded time and memory, and refuses with an error of its own. Short
+by default; RAFTWRIGHT_FUZZ_SECONDS makes it run that long a parser and RAFTWRIGHT_FUZZ_SEED from another seed
 (`make fuzz`). A run without the clock is the same every time. What failed is kept and named in the message.
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
+
 from raftwright import _core
 from raftwright.camera import camera, check_file
 from raftwright.daq import open_recording, simulate_image, write_recording
@@ -95,7 +96,9 @@ class Mutator:
                 case 3:
                     out[at:at] = out[at : at + self.random.choice((1, 4, 80, 2880))]
                 case 4:
-                    out[at:at] = self.random.choice((b"\x00", b"\xff\xfe", b"-", b"9" * 20, b"{", b"&a *a ", b": "))
+                    out[at:at] = self.random.choice(
+                        (b"\x00", b"\xff\xfe", b"-", b"9" * 20, b"{", b"&a *a ", b": ")
+                    )
                 case 5:
                     del out[at:]
                 case _:

@@ -19,7 +19,9 @@ def run(*arguments: str) -> str:
     """Output of the command line beside this interpreter."""
     command = [str(Path(sys.executable).with_name("raftwright")), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, (
+        f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    )
     return done.stdout
 
 
@@ -29,7 +31,9 @@ def main() -> None:
 
     assert importlib.metadata.version("raftwright") == raftwright.__version__
     for extra in ("PIL", "fitsio", "pytest"):
-        assert importlib.util.find_spec(extra) is None, f"{extra} is here: this is no environment without extras"
+        assert importlib.util.find_spec(extra) is None, (
+            f"{extra} is here: this is no environment without extras"
+        )
     modules = [module.name for module in pkgutil.walk_packages(raftwright.__path__, "raftwright.")]
     for module in modules:
         import_module(module)

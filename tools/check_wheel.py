@@ -28,7 +28,9 @@ def check_wheel(path: Path) -> list[str]:
     outside = [n for n in names if not n.startswith("raftwright/") and ".dist-info/" not in n]
     if outside:
         problems.append(f"{path.name} would install outside its package: {outside[:3]}")
-    if "fitsio" in "".join(line for line in text.splitlines() if "Requires-Dist" in line and "extra" not in line):
+    if "fitsio" in "".join(
+        line for line in text.splitlines() if "Requires-Dist" in line and "extra" not in line
+    ):
         problems.append(f"{path.name} requires fitsio, which is GPL")
     return problems
 

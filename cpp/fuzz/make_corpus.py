@@ -36,7 +36,9 @@ def fits_files(noise: np.random.Generator) -> None:
     write("fuzz_fits", "rice_int32.fits", fits_bytes(tiled(rows, name="Segment10")))
     write("fuzz_fits", "rice_int16.fits", fits_bytes(tiled((rows - 25000).astype(np.int16))))
     write("fuzz_fits", "rice_uint16.fits", fits_bytes(tiled(rows.astype(np.uint16))))
-    write("fuzz_fits", "plain.fits", fits_bytes(fits.ImageHDU(rows, name="A"), fits.ImageHDU(rows.astype("f4"))))
+    write(
+        "fuzz_fits", "plain.fits", fits_bytes(fits.ImageHDU(rows, name="A"), fits.ImageHDU(rows.astype("f4")))
+    )
     column = fits.Column(name="X", format="J", array=np.arange(3))
     write("fuzz_fits", "table.fits", fits_bytes(fits.BinTableHDU.from_columns([column], name="T")))
     gzip = fits.CompImageHDU(rows, compression_type="GZIP_1")

@@ -20,7 +20,7 @@ def pins(path: Path) -> dict[str, set[str]]:
         if line and not line.startswith(("#", " ")):
             requirement = Requirement(line)
             specifiers = list(requirement.specifier)
-            assert len(specifiers) == 1 and specifiers[0].operator == "==", f"{path.name}: {line} is no pin"
+            assert [part.operator for part in specifiers] == ["=="], f"{path.name}: {line} is no pin"
             found.setdefault(canonicalize_name(requirement.name), set()).add(specifiers[0].version)
     return found
 

@@ -15,7 +15,9 @@ FOLDERS = ("bench", "cpp", "python", "src", "tests", "tools")
 
 
 def run(root: Path, *command: str | Path) -> None:
-    done = subprocess.run([str(part) for part in command], cwd=root, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        [str(part) for part in command], cwd=root, capture_output=True, text=True, timeout=280
+    )
     assert done.returncode == 0, f"{command[0]} says:\n{done.stdout[-8000:]}{done.stderr[-8000:]}"
 
 
@@ -88,7 +90,9 @@ def test_packages_import_only_what_stands_above_them(project_root: Path, package
     allowed = {*ORDER[: ORDER.index(package) + 1], "_version"}
     modules = sorted((project_root / "python" / "raftwright" / package).rglob("*.py"))
     assert modules
-    wrong = {str(path): extra for path in modules if (extra := (imported_packages(path) & set(ORDER)) - allowed)}
+    wrong = {
+        str(path): extra for path in modules if (extra := (imported_packages(path) & set(ORDER)) - allowed)
+    }
     assert not wrong, f"imports from below: {wrong}"
 
 

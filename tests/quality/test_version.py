@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 import raftwright
 from raftwright import _core
 
