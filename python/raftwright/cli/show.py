@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from raftwright.cli.canvas import Canvas
     from raftwright.picture import Frame, Limits, Page
 
-__all__ = ["ColorMap", "Scale", "show"]
+__all__ = ["ColorMap", "Scale", "Stretch", "show"]
 
 _ZOOM_TO = 720
 """Small images are enlarged by whole numbers to about this many screen pixels."""
@@ -47,6 +47,13 @@ class Scale(StrEnum):
     ZSCALE = "zscale"
     PERCENTILE = "percentile"
     MINMAX = "minmax"
+
+
+class Stretch(StrEnum):
+    """How values between the limits become shades."""
+
+    LINEAR = "linear"
+    ASINH = "asinh"
 
 
 class ColorMap(StrEnum):
@@ -87,6 +94,9 @@ def show(
             "--limits", metavar="LOW,HIGH", help="Limits instead, in adu or electrons.", show_default=False
         ),
     ] = None,
+    stretch: Annotated[
+        Stretch, typer.Option("--stretch", help="The way between the limits.")
+    ] = Stretch.LINEAR,
     color_map: Annotated[ColorMap, typer.Option("--colors", help="Colour map.")] = ColorMap.GRAY,
     raw: Annotated[bool, typer.Option("--raw", help="Leave each amplifier's bias in.")] = False,
     electrons: ElectronsOption = False,
@@ -130,7 +140,9 @@ def show(
     canvas = Canvas(exposure.ccds, bin=factor, overscan=overscan, debias=not raw, electrons=electrons)
     with progress(f"drawing {exposure.name}") as advance:
         exposure.each(canvas.put, threads=threads, progress=advance)
-    page = _page(exposure, canvas, scale.value, wanted, color_map.value, labels=labels, side=side)
+    page = _page(
+        exposure, canvas, scale.value, stretch.value, wanted, color_map.value, labels=labels, side=side
+    )
     data = render_png(page)
     result = publish_file(lambda path: _publish(path, data), target, overwrite=overwrite)
     taken = time.monotonic() - begun
@@ -197,6 +209,7 @@ def _page(
     exposure: Exposure,
     canvas: Canvas,
     scale: str,
+    stretch: str,
     wanted: Limits | None,
     color_map: str,
     *,
@@ -220,7 +233,9 @@ def _page(
         notes.append("nominal gains")
     if canvas.overscan:
         notes.append("with overscan")
-    notes.append("limits given" if wanted else f"{scale}")
+    notes.append("limits given" if wanted else scale)
+    if stretch != "linear":
+        notes.append(stretch)
     if canvas.missing:
         notes.append(f"{count(canvas.missing, 'pixel')} missing")
     wcs = canvas.layout.wcs.binned(canvas.bin)
@@ -238,6 +253,7 @@ def _page(
         mm_per_pixel=wcs.cdelt[0] if canvas.layout.true_scale else None,
         zoom=zoom,
         color_map=color_map,
+        stretch=stretch,
     )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from raftwright.picture.colors import COLOR_MAPS, color_table
 from raftwright.picture.levels import overscan_levels
 from raftwright.picture.page import Frame, Page, render_png
-from raftwright.picture.scaling import SCALES, Limits, find_limits, to_bytes
+from raftwright.picture.scaling import SCALES, STRETCHES, Limits, find_limits, shade, to_bytes
 
 __all__ = [
     "COLOR_MAPS",
     "SCALES",
+    "STRETCHES",
     "Frame",
     "Limits",
     "Page",
@@ -20,5 +21,6 @@ __all__ = [
     "find_limits",
     "overscan_levels",
     "render_png",
+    "shade",
     "to_bytes",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from raftwright.picture.page import MISSING_COLOR, Frame, Page
-from raftwright.picture.scaling import Limits
+from raftwright.picture.scaling import shade
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,12 +106,12 @@ def draw_bar(
     table: NDArray[np.uint8],
     corner: tuple[int, int],
     height: int,
-    limits: Limits,
+    page: Page,
     marks: Sequence[Tick],
-    unit: str,
     face: Font,
 ) -> None:
     """The colour bar: the upper limit at the top, the unit over it."""
+    low, high = page.limits
     left, top = corner
     top += 18
     height = max(24, min(height - 18, 520))
@@ -119,10 +119,11 @@ def draw_bar(
     column = np.repeat(table[shades][:, np.newaxis, :], _BAR, axis=1)
     paper.paste(Image.fromarray(np.ascontiguousarray(column)), (left, top))
     draw.rectangle((left - 1, top - 1, left + _BAR, top + height), outline=FAINT)
-    draw.text((left, top - 20), unit, fill=FAINT, font=face)
+    draw.text((left, top - 20), page.unit, fill=FAINT, font=face)
     free_below = float("inf")  # numbers that would touch the one above are left out
     for value, text in sorted(marks, reverse=True):
-        y = top + (limits.high - value) / (limits.high - limits.low) * (height - 1)
+        way = np.array([(value - low) / (high - low)], dtype=np.float32)
+        y = top + (1.0 - float(shade(way, page.stretch)[0])) * (height - 1)
         if top + height - y < free_below:
             draw.line((left + _BAR, y, left + _BAR + 4, y), fill=FAINT)
             draw.text((left + _BAR + 8, y), text, fill=FAINT, font=face, anchor="lm")

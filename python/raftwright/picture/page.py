@@ -51,6 +51,7 @@ class Page:
     """Of the same shape: True where a detector lies but no pixel arrived."""
     limits: Limits
     title: str
+    stretch: str = "linear"
     notes: Sequence[str] = ()
     """Remarks under the title, as short phrases."""
     unit: str = "adu"
@@ -93,9 +94,7 @@ def render_png(page: Page) -> bytes:
         draw.text((_MARGIN, _MARGIN + 24 + 18 * number), line, fill=drawing.FAINT, font=text)
     paper.paste(mosaic, (_MARGIN, head))
     drawing.draw_frames(draw, page, _MARGIN, head)
-    drawing.draw_bar(
-        paper, draw, table, (_MARGIN * 2 + width, head), height, page.limits, marks, page.unit, small
-    )
+    drawing.draw_bar(paper, draw, table, (_MARGIN * 2 + width, head), height, page, marks, small)
     drawing.draw_foot(draw, page, _MARGIN, head + height, inner, text, has_missing=bool(page.missing.any()))
     stream = io.BytesIO()
     paper.save(stream, format="PNG", compress_level=6)
@@ -104,7 +103,7 @@ def render_png(page: Page) -> bytes:
 
 def _colored(page: Page, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(height, width, 3) of the screen, row 0 at the top."""
-    colors = table[to_bytes(page.pixels, page.limits)]
+    colors = table[to_bytes(page.pixels, page.limits, page.stretch)]
     colors[page.missing] = MISSING_COLOR
     colors[~page.drawn] = GAP_COLOR
     colors = colors[::-1]

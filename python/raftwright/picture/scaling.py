@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -11,10 +12,16 @@ from raftwright.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SCALES", "Limits", "find_limits", "to_bytes"]
+__all__ = ["SCALES", "STRETCHES", "Limits", "find_limits", "shade", "to_bytes"]
 
 SCALES: Final = ("zscale", "percentile", "minmax")
 """Ways to find the limits; the first is the default."""
+
+STRETCHES: Final = ("linear", "asinh")
+"""Ways from the lower to the upper limit; the first is the default."""
+
+_SOFTENING: Final = 10.0
+"""asinh is linear in the first tenth of the way and logarithmic in the rest."""
 
 _SAMPLE: Final = 1 << 18
 """Pixels looked at: enough for limits, and the time does not grow with the image."""
@@ -88,13 +95,27 @@ def _zscale(values: NDArray[np.float64]) -> tuple[float, float]:
     return max(lowest, median - middle * steep), min(highest, median + (count - 1 - middle) * steep)
 
 
-def to_bytes(pixels: NDArray[Any], limits: Limits) -> NDArray[np.uint8]:
-    """Values as 0 (at or below the lower limit) to 255, uint8 of the same shape."""
+def shade(way: NDArray[np.float32], stretch: str) -> NDArray[np.float32]:
+    """Shade, 0 to 1, of values given as parts of the way from the lower to the upper limit.
+
+    Raises UsageError for an unknown stretch.
+    """
+    if stretch not in STRETCHES:
+        raise UsageError(f"there is no stretch {stretch[:40]!r}; there are {', '.join(STRETCHES)}")
+    bounded = np.clip(way, np.float32(0.0), np.float32(1.0))
+    if stretch == "linear":
+        return bounded
+    softened: NDArray[np.float32] = np.arcsinh(bounded * np.float32(_SOFTENING))
+    return softened / np.float32(math.asinh(_SOFTENING))
+
+
+def to_bytes(pixels: NDArray[Any], limits: Limits, stretch: str = "linear") -> NDArray[np.uint8]:
+    """Values as 0 (at or below the lower limit) to 255, uint8 of the same 2-D shape."""
     out = np.empty(pixels.shape, dtype=np.uint8)
-    factor = np.float32(255.0 / (limits.high - limits.low))
+    factor = np.float32(1.0 / (limits.high - limits.low))
     low = np.float32(limits.low)
     rows = max(1, (1 << 22) // max(1, pixels.shape[-1]))
     for first in range(0, pixels.shape[0], rows):
-        part = (pixels[first : first + rows].astype(np.float32) - low) * factor
-        out[first : first + rows] = np.clip(np.nan_to_num(part), 0.0, 255.0).astype(np.uint8)
+        way = np.nan_to_num((pixels[first : first + rows].astype(np.float32) - low) * factor)
+        out[first : first + rows] = (shade(way, stretch) * np.float32(255.0)).astype(np.uint8)
     return out
