@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,11 +19,19 @@ from raftwright.daq import (
     ImageInfo,
     MemoryImage,
     Registers,
+    SourceInfo,
     open_recording,
     simulate_image,
     write_recording,
 )
-from raftwright.errors import ConflictError, FormatError, NotFoundError, RaftwrightError, UsageError
+from raftwright.errors import (
+    ConflictError,
+    FormatError,
+    NotFoundError,
+    RaftwrightError,
+    StorageError,
+    UsageError,
+)
 
 SMALL = [3, 0, 64, 0, 0, 5, 0, 40, 0, 6, 1]  # segments of 72 x 46
 NAME = "MC_S_20260101_000001"
@@ -237,3 +247,80 @@ def test_progress_reaches_the_end() -> None:
     total = sum(source.bytes for source in image.info.sources)
     assert seen[-1] == (total, total)
     assert all(done <= total for done, _ in seen)
+
+
+def test_a_stream_that_changed_is_refused_although_parts_of_it_never_came(tmp_path: Path) -> None:
+    """The CRC of a recording is of its file, filling bytes in the gaps included."""
+    image = with_source(small("LSSTCam", ["22/0"]), "22/0", gaps=((108, 216),), crc32c=None)
+    recorded = write_recording(tmp_path / NAME, image, durable=False)
+    assert raftwright.assemble(recorded.path).missing_pixels == 48
+    file = recorded.path / recorded.info.sources[0].file
+    stream = bytearray(file.read_bytes())
+    stream[5000] ^= 1
+    file.write_bytes(stream)
+    with pytest.raises(FormatError, match="CRC-32C"):
+        raftwright.assemble(recorded.path)
+
+
+def test_arguments_that_cannot_be_meant() -> None:
+    image = small("LSSTCam", ["22/0"])
+    for arguments in ({"fill": 2**31}, {"fill": -(2**40)}, {"threads": 0}, {"threads": -3}):
+        with pytest.raises(UsageError):
+            raftwright.assemble(image, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError, match="asked for"):
+        raftwright.assemble(image, locations=[])
+    with pytest.raises(NotFoundError, match="no sources"):
+        raftwright.assemble(MemoryImage(msgspec.structs.replace(image.info, sources=()), {}))
+
+
+def test_as_many_threads_as_the_system_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def refuse_the_second(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_the_second)
+    image = small("LSSTCam", ["22/0", "22/1", "22/2"])
+    assert len(raftwright.assemble(image, threads=8)) == 9
+    assert not any(thread.is_alive() for thread in started)
+    started.clear()
+    raftwright.assemble(small("LSSTCam", ["22/0"]), threads=100_000)  # no more than there are chunks
+    assert not started
+
+
+class _Broken:
+    """A source whose store fails."""
+
+    def __init__(self, info: SourceInfo, short: bool) -> None:
+        self.info = info
+        self._short = short
+
+    def available(self, offset: int, length: int) -> list[tuple[int, int]]:
+        return [(offset, offset + length)]
+
+    def read(self, offset: int, length: int) -> bytes:
+        raise StorageError(5, "cannot be read", "a disk")
+
+    def readinto(self, offset: int, buffer: Any) -> int:
+        if self._short:
+            return len(buffer) - 1
+        raise StorageError(5, "cannot be read", "a disk")
+
+
+@pytest.mark.parametrize(("short", "kind"), [(False, StorageError), (True, FormatError)])
+def test_failures_of_the_storage_stay_that(short: bool, kind: type[Exception]) -> None:
+    whole = small("LSSTCam", ["22/0", "22/1"])
+
+    class Image:
+        info = whole.info
+
+        def source(self, location: str) -> _Broken:
+            return _Broken(whole.source(location).info, short)
+
+    with pytest.raises(kind, match=r"2 of 2 sources failed") as caught:
+        raftwright.assemble(Image())
+    assert "Errno" not in str(caught.value)

@@ -291,3 +291,16 @@ def test_damage_is_an_error_or_pixels(data: st.DataObject) -> None:
 
 
 _whole: bytes | None = None
+
+
+def test_a_fill_value_that_no_pixel_can_have(raw_path: Path, tmp_path: Path) -> None:
+    """A hostile FILLVAL is no reason to fail at painting."""
+    header = bytearray(raw_path.read_bytes())
+    for keyword, card in ((b"MISSPIX =", b"MISSPIX = 1"), (b"FILENAME=", b"FILLVAL = 99999999999999")):
+        at = header.index(keyword)
+        header[at : at + 80] = card.ljust(80)
+    path = tmp_path / "hostile.fits"
+    path.write_bytes(header)
+    raw = open_raw(path)
+    assert (raw.missing_pixels, raw.header["FILLVAL"]) == (1, 99999999999999)
+    assert (raw.mosaic() == open_raw(raw_path).mosaic()).all()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from astropy.io import fits
 
 from raftwright import assembly
 from raftwright.camera import Camera
-from raftwright.daq import DaqImage, open_recording
+from raftwright.daq import DaqImage, MemoryImage, open_recording
 from raftwright.errors import ConflictError, FormatError, NotFoundError, UsageError
 from raftwright.rawfile import open_raw, replay, write_image
 
@@ -204,3 +206,29 @@ def test_guider_stamps_are_no_readout(require_shared: Callable[..., Path], tmp_p
     path = require_shared("data", "raws", "guider__MC_C_20240918_000013_R00_SG0_guider.fits")
     with pytest.raises(FormatError, match="stamps"):
         replay(path, tmp_path)
+
+
+def test_a_sidecar_of_another_writing_makes_no_pixels_of_what_never_came(
+    science: Any, image: Callable[..., DaqImage], tmp_path: Path
+) -> None:
+    sample = 108
+    with_gap = image(science)
+    source = with_gap.info.sources[0]
+    info = msgspec.structs.replace(source, gaps=((sample, 2 * sample),), crc32c=None)
+    stream = with_gap.source(source.location).read(0, source.bytes)
+    damaged = MemoryImage(msgspec.structs.replace(with_gap.info, sources=(info,)), {info.location: stream})
+    report = write_image(damaged, tmp_path / "raw", durable=False)
+    sidecar = json.loads(report.files[0].sidecar.read_text())
+    del sidecar["__MISSING__"]
+    report.files[0].sidecar.write_text(json.dumps(sidecar))
+    with pytest.raises(FormatError, match="MISSPIX"):
+        replay(tmp_path / "raw", tmp_path / "recordings", durable=False)
+    assert not list((tmp_path / "recordings").glob("*"))
+
+
+def test_arguments_that_cannot_be_meant(science: Any, image: Callable[..., DaqImage], tmp_path: Path) -> None:
+    report = write_image(image(science), tmp_path, durable=False)
+    with pytest.raises(UsageError, match="fill"):
+        replay(report.files[0].path, tmp_path / "recordings", fill=2**40, durable=False)
+    with pytest.raises(UsageError, match="UTF-8"):
+        replay(os.fsdecode(b"\xff.fits"), tmp_path / "recordings", durable=False)

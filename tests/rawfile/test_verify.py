@@ -328,3 +328,19 @@ def test_compressed_pixels_are_checked_by_their_own_sum(
     # The sidecar knows another CHECKSUM of the primary header, which was written anew.
     assert [(f.hdu, f.place) for f in report.errors] == [("Segment14", "ZDATASUM"), ("sidecar", "CHECKSUM")]
     assert np.array_equal([file.segments for file in report.files], [16])
+
+
+def test_hostile_names_in_what_stands_beside(
+    science: Any, image: Callable[..., DaqImage], tmp_path: Path
+) -> None:
+    report = write_image(image(science), tmp_path, durable=False)
+    assert report.manifest is not None
+    manifest = json.loads(report.manifest.read_text())
+    manifest["expectedSensors"]["A" * 5000] = "SCIENCE"
+    report.manifest.write_text(json.dumps(manifest))
+    sidecar = json.loads(report.files[0].sidecar.read_text())
+    sidecar["\x1b[31m\n" + "B" * 5000] = 1
+    report.files[0].sidecar.write_text(json.dumps(sidecar))
+    errors = [str(error).replace(str(tmp_path), "") for error in verify(tmp_path).errors]
+    assert len(errors) == 2
+    assert all(error.isprintable() and len(error) < 300 for error in errors)

@@ -438,3 +438,14 @@ def test_the_name_of_another_camera_is_said(
 ) -> None:
     report = write_image(renamed(image(science), name="AT_O_20261122_000001"), tmp_path, durable=False)
     assert any("begins with AT" in note for note in report.notes)
+
+
+def test_directories_that_cannot_be_made(
+    science: Any, image: Callable[..., DaqImage], tmp_path: Path
+) -> None:
+    with pytest.raises(StorageError, match="directory of the image"):
+        write_image(image(science), tmp_path / ("x" * 5000))
+    for name in ("a\0b", os.fsdecode(b"\xff")):
+        with pytest.raises(UsageError):
+            write_image(image(science), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from raftwright.assembly.image import AssembledImage, Ccd, RaftImage
 from raftwright.assembly.mosaics import paint
-from raftwright.assembly.reading import CHUNK_BYTES, Progress, read_sources
+from raftwright.assembly.reading import CHUNK_BYTES, Progress, check_fill, read_sources
 from raftwright.assembly.source import AssembledSource, PixelRuns
 from raftwright.errors import NotFoundError, UsageError
 
@@ -30,6 +30,7 @@ __all__ = [
     "Progress",
     "RaftImage",
     "assemble",
+    "check_fill",
     "open_image",
     "paint",
     "read_sources",
@@ -70,9 +71,11 @@ def select_boards(
 ) -> list[Board]:
     """The boards of an image that are asked for: all, or those at ``locations`` or in ``rafts``.
 
-    Raises NotFoundError for a location that the camera or the image does not have.
+    Raises NotFoundError for a location that the camera or the image does not have, and when none is left.
     """
     present = {source.location: source for source in image.info.sources}
+    if not present:
+        raise NotFoundError(f"{image.info.name} has no sources: there is nothing in it to assemble")
     if locations is None and rafts is None:
         return [camera.board(location) for location in present]
     chosen: dict[str, Board] = {}
@@ -88,6 +91,10 @@ def select_boards(
         if not boards:
             raise NotFoundError(f"{image.info.name} has no source of raft {raft.name}")
         chosen.update((board.location, board) for board in boards)
+    if not chosen:
+        raise NotFoundError(
+            f"no source of {image.info.name} was asked for; name at least one, or none for all"
+        )
     return list(chosen.values())
 
 

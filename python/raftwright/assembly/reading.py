@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from raftwright import _core
 from raftwright.assembly.source import AssembledSource
 from raftwright.daq import check_source
-from raftwright.errors import FormatError, RaftwrightError
+from raftwright.daq.store import cut_gaps
+from raftwright.errors import FormatError, RaftwrightError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from raftwright.camera import Board
     from raftwright.daq import DaqImage, Source
 
-__all__ = ["CHUNK_BYTES", "Progress", "read_sources"]
+__all__ = ["CHUNK_BYTES", "Progress", "check_fill", "read_sources"]
 
 CHUNK_BYTES = 4 << 20
 """A worker reads about this much at a time; its buffer is all that it holds besides the products."""
@@ -35,6 +36,8 @@ class _Task:
     source: Source
     readout: _core.Readout
     chunks: int
+    through: bool
+    """Whether the gaps are read too: the CRC is also of the filling bytes that stand there."""
     pieces: dict[int, tuple[int, int]] = field(default_factory=dict)  # offset -> (bytes, CRC-32C)
     failure: RaftwrightError | None = None
 
@@ -46,12 +49,37 @@ def _chunk_bytes(row_bytes: int) -> int:
     return rows * row_bytes
 
 
-def _crc_of(task: _Task) -> int:
+def _chunk_count(source: Source, board: Board) -> int:
+    return -(-source.info.bytes // _chunk_bytes(source.info.registers.width * board.sample_bytes))
+
+
+def check_fill(fill: int) -> None:
+    """Raises UsageError for a fill value that no pixel of an int32 image can hold."""
+    if not -(2**31) <= fill < 2**31:
+        raise UsageError(f"the fill value {fill} is no 32-bit integer; choose one between -2^31 and 2^31 - 1")
+
+
+def _has_filled_gaps(source: Source) -> bool:
+    """Whether what did not arrive is just the gaps of the description, with filling bytes in the stream."""
+    info = source.info
+    return bool(info.gaps) and source.available(0, info.bytes) == cut_gaps(info.gaps, 0, info.bytes)
+
+
+def _crc_of(task: _Task) -> str | None:
+    """CRC-32C of the stream; None where not all of it was read."""
     crc = 0
+    length = 0
     for offset in sorted(task.pieces):
-        length, piece = task.pieces[offset]
-        crc = _core.crc32c_combine(crc, piece, length)
-    return crc
+        size, piece = task.pieces[offset]
+        crc = _core.crc32c_combine(crc, piece, size)
+        length += size
+    return f"{crc:08x}" if length == task.source.info.bytes else None
+
+
+def _said(failure: RaftwrightError) -> str:
+    if isinstance(failure, StorageError) and failure.strerror:
+        return f"{failure.filename}: {failure.strerror}" if failure.filename else failure.strerror
+    return str(failure)
 
 
 class _Loop:
@@ -118,20 +146,29 @@ class _Loop:
 
     @staticmethod
     def _read(task: _Task, offset: int, view: memoryview) -> None:
-        for begin, end in task.source.available(offset, len(view)):
+        arrived = task.source.available(offset, len(view))
+        summed = task.source.info.crc32c is not None
+        for begin, end in [(offset, offset + len(view))] if task.through else arrived:
             part = view[begin - offset : end - offset]
             got = task.source.readinto(begin, part)
-            task.pieces[begin] = (got, _core.crc32c(part[:got]))
-            task.readout.add(begin, part[:got])
+            if got != len(part):
+                raise FormatError(
+                    f"source {task.board.location}: gave {got} bytes at {begin} of {len(part)} that it has; "
+                    "it is the store that is at fault: check it with raftwright.daq.contract"
+                )
+            if summed:
+                task.pieces[begin] = (got, _core.crc32c(part))
+        for begin, end in arrived:
+            task.readout.add(begin, view[begin - offset : end - offset])
 
     def _complete(self, task: _Task) -> None:
         try:
             if task.failure is not None:
                 raise task.failure
             expected = task.source.info.crc32c
-            if expected is not None and not task.readout.gaps():
-                found = f"{_crc_of(task):08x}"
-                if found != expected.lower():
+            if expected is not None:
+                found = _crc_of(task)
+                if found is not None and found != expected.lower():
                     raise FormatError(
                         f"source {task.board.location}: CRC-32C of the stream is {found}, its description "
                         f"says {expected}: the data changed on the way; fetch it again"
@@ -171,7 +208,14 @@ def read_sources(
         A source contradicts its description: registers, size, CRC-32C.
     NotFoundError
         The image has no source at a board's location.
+    StorageError
+        The file system refuses.
+    UsageError
+        ``fill`` or ``threads`` cannot be meant.
     """
+    check_fill(fill)
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads can do nothing; ask for at least 1, or leave it out")
     sources = [(board, image.source(board.location)) for board in boards]
     total = 0
     for board, source in sources:
@@ -183,25 +227,32 @@ def read_sources(
             readout = _core.Readout(
                 board.layout, registers.width, registers.height, pixels=pixels, compressed=compressed
             )
-            step = _chunk_bytes(readout.size // readout.height)
-            yield _Task(board, source, readout, chunks=-(-readout.size // step))
+            through = source.info.crc32c is not None and _has_filled_gaps(source)
+            yield _Task(board, source, readout, chunks=_chunk_count(source, board), through=through)
 
     loop = _Loop(tasks(), fill, total, on_complete, progress)
     count = threads if threads is not None else _core.usable_processors()
+    count = min(count, sum(_chunk_count(source, board) for board, source in sources))
     workers = [threading.Thread(target=loop.work, name=f"assemble-{n}", daemon=True) for n in range(1, count)]
-    for worker in workers:
-        worker.start()
+    started = []
+    try:
+        for worker in workers:
+            worker.start()
+            started.append(worker)
+    except RuntimeError:
+        pass  # the system has no more threads: those that run do the work
     try:
         loop.work()
     finally:
-        for worker in workers:
+        for worker in started:
             worker.join()
     if loop.stopped is not None:
         raise loop.stopped
     if len(loop.failures) == 1:
         raise loop.failures[0]
     if loop.failures:
-        raise FormatError(
+        storage = all(isinstance(failure, StorageError) for failure in loop.failures)
+        raise (StorageError if storage else FormatError)(
             f"{len(loop.failures)} of {len(sources)} sources failed: "
-            + "; ".join(str(failure) for failure in loop.failures)
+            + "; ".join(_said(failure) for failure in loop.failures)
         ) from loop.failures[0]

@@ -284,7 +284,12 @@ class _Check:
             if key not in content or key not in expected or not _equal(content[key], expected[key])
         ]
         if wrong:
-            self._found.error("sidecar", ", ".join(wrong[:6]), "differs from the header", AGAIN)
+            self._found.error(
+                "sidecar",
+                ", ".join(ascii(key)[1:-1][:60] for key in wrong[:6]),
+                "differs from the header",
+                AGAIN,
+            )
         runs = as_runs(listed)
         if runs is None:
             self._found.error("sidecar", MISSING, "is no list of [first, count] for each segment", AGAIN)

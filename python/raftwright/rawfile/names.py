@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from raftwright.errors import FormatError
+from raftwright.errors import FormatError, UsageError
 
 __all__ = [
     "FileName",
     "ImageName",
+    "check_path",
     "image_directory",
     "manifest_name",
     "raw_file_name",
@@ -86,6 +87,16 @@ class FileName:
                 "MC_O_20261122_000123_R22_S11.fits"
             )
         return cls(ImageName.parse(match[1]), match[6], match[7], match[8] is not None)
+
+
+def check_path(path: str | Path) -> None:
+    """Raises `UsageError` for a path that the core cannot take: not UTF-8, or with a NUL in it."""
+    try:
+        encoded = str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{ascii(str(path))[:400]}: this name is not UTF-8; rename it") from None
+    if b"\0" in encoded:
+        raise UsageError(f"{ascii(str(path))[:400]}: a name has no NUL in it; name another")
 
 
 def raw_file_name(image: ImageName, raft: str, slot: str) -> str:

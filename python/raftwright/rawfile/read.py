@@ -22,6 +22,7 @@ from raftwright.camera import Geometry, camera_by_instrume, ccd_mosaic
 from raftwright.camera import camera as find_camera
 from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
 from raftwright.rawfile.header import Header
+from raftwright.rawfile.names import check_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,17 +71,20 @@ def open_raw(
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads can do nothing; ask for at least 1, or leave it out")
     name = os.fspath(path)
+    check_path(name)
     return RawFile(
         Path(name), _open(name, max_bytes), threads or _core.usable_processors(), camera, max_bytes
     )
 
 
 def _open(name: str, max_bytes: int) -> _core.FitsFile:
+    magic = b""
     try:
-        with open(name, "rb") as stream:
-            magic = stream.read(2) if Path(name).is_file() else b""
-    except (OSError, ValueError):
-        magic = b""  # the core says what is wrong
+        if Path(name).is_file():  # nothing else is waited for
+            with open(name, "rb") as stream:
+                magic = stream.read(2)
+    except OSError:
+        pass  # the core says what is wrong
     if magic != _GZIP:
         return _core.FitsFile.open(name)
     return _core.FitsFile.from_buffer(_unzipped(name, max_bytes), name)
@@ -122,10 +126,11 @@ class Segments(Mapping[str, "NDArray[Any]"]):
     (`IMAGE,2`).
     """
 
-    def __init__(self, fits: _core.FitsFile, name: str, threads: int) -> None:
+    def __init__(self, fits: _core.FitsFile, name: str, threads: int, max_bytes: int = MAX_UNPACKED) -> None:
         self._fits = fits
         self._file = name
         self._threads = threads
+        self._max_bytes = max_bytes
         self._pixels: dict[str, NDArray[Any]] = {}
         self.hdus: dict[str, int] = {}
         """HDU of each key."""
@@ -192,20 +197,20 @@ class Segments(Mapping[str, "NDArray[Any]"]):
         done = dict(zip(ours, self._fits.read_many(ours, self._threads), strict=True)) if ours else {}
         theirs = [hdu for hdu in hdus if hdu not in done]
         if theirs:
-            done.update(_by_astropy(self._file, theirs))
+            done.update(_by_astropy(self._file, theirs, self._max_bytes))
         return [done[hdu] for hdu in hdus]
 
     def __repr__(self) -> str:
         return f"<{len(self)} images of {self._file}: {', '.join(list(self)[:20])}>"
 
 
-def _by_astropy(name: str, hdus: list[int]) -> dict[int, NDArray[Any]]:
+def _by_astropy(name: str, hdus: list[int], max_bytes: int) -> dict[int, NDArray[Any]]:
     from astropy.io import fits  # slow to import, and hardly ever needed
 
     try:
         with open(name, "rb") as stream:
             magic = stream.read(2)
-        source: Any = io.BytesIO(_unzipped(name, MAX_UNPACKED)) if magic == _GZIP else name
+        source: Any = io.BytesIO(_unzipped(name, max_bytes)) if magic == _GZIP else name
         with fits.open(source, memmap=False, ignore_blank=True) as file:
             arrays = {hdu: np.asarray(file[hdu].data) for hdu in hdus}
         return {
@@ -269,10 +274,9 @@ class RawFile:
         self.threads = threads
         self.header = Header(fits.cards(0))
         """Primary header."""
-        self.segments = Segments(fits, str(path), threads)
+        self.segments = Segments(fits, str(path), threads, max_bytes)
         """Images by name: arrays in readout order, int32 for the LSST cameras, shape (2048, 576)."""
         self._camera = camera
-        self._max_bytes = max_bytes
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -365,7 +369,8 @@ class RawFile:
         """
         layout = ccd_mosaic(self.detector, self.geometry, overscan=overscan)
         fill = self.header.get("FILLVAL")
-        missing = fill if isinstance(fill, int) and self.missing_pixels else -1
+        given = isinstance(fill, int) and self.missing_pixels and -(2**31) <= fill < 2**31
+        missing = int(fill) if given and isinstance(fill, int) else -1
         planes = {self.detector.name: self.planes()}
         return assembly.paint(layout, planes, bin=bin, missing=missing, fill=missing, threads=self.threads)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from raftwright import _core
+from raftwright import _core, assembly
 from raftwright.daq import ImageInfo, MemorySource, Registers, SourceInfo, write_recording
 from raftwright.errors import FormatError, NotFoundError, UsageError
 from raftwright.rawfile import times
@@ -131,6 +131,7 @@ def replay(
     ConflictError
         Another recording stands there.
     """
+    assembly.check_fill(fill)
     files = _expand([paths] if isinstance(paths, str | os.PathLike) else list(paths))
     parts = [_Part.of(path, camera, threads) for path in files]
     first = parts[0]
@@ -371,6 +372,12 @@ def _missing_samples(raw: RawFile, planes: Sequence[NDArray[np.int32]]) -> NDArr
                     f"{path}: {MISSING} lists pixels of {name[:40]} outside the image; fetch it again"
                 )
             gone |= mask
+        listed = sum(count for entries in runs.values() for _, count in entries)
+        if listed != raw.missing_pixels:
+            raise FormatError(
+                f"{path}: lists {listed} missing pixels, MISSPIX of {raw.path.name} says "
+                f"{raw.missing_pixels}; the two are not of one writing: fetch both again"
+            )
         return gone
     fill = raw.header.get("FILLVAL")
     if not isinstance(fill, int):

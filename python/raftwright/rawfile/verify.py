@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from raftwright import assembly
 from raftwright.camera import camera as find_camera
-from raftwright.errors import NotFoundError, RaftwrightError
+from raftwright.errors import FormatError, NotFoundError, RaftwrightError
 from raftwright.rawfile.checks import AGAIN, Recording, check_file
 from raftwright.rawfile.findings import Finding, Findings, VerifyReport
+from raftwright.rawfile.names import FileName, ImageName
 from raftwright.rawfile.sidecar import read_json
 
 if TYPE_CHECKING:
@@ -116,12 +117,19 @@ def _check_manifest(path: Path, found: Findings) -> None:
         found.error("", "", str(error), AGAIN)
         return
     sensors, image = content.get("expectedSensors"), content.get("obsId")
-    if not isinstance(sensors, dict) or not isinstance(image, str) or "/" in image:
-        found.error("", "expectedSensors", "no object of sensors, or no obsId", AGAIN)
+    try:
+        ImageName.parse(image if isinstance(image, str) else "")
+    except FormatError as error:
+        found.error("", "obsId", str(error), AGAIN)
+        return
+    if not isinstance(sensors, dict):
+        found.error("", "expectedSensors", "is no object of sensors", AGAIN)
         return
     for sensor, kind in sensors.items():
         stem = f"{image}_{sensor}" + ("_guider" if kind == "GUIDER" else "")
-        if not stem.replace("_", "").isalnum():
+        try:
+            FileName.parse(f"{stem}.fits")
+        except FormatError:
             found.error("", "expectedSensors", f"{ascii(sensor)[:40]} is no sensor", AGAIN)
             continue
         absent = [name for name in (f"{stem}.fits", f"{stem}.json") if not (path.parent / name).is_file()]

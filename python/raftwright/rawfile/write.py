@@ -22,12 +22,19 @@ from typing import TYPE_CHECKING, Final, cast
 from raftwright import _core, assembly
 from raftwright.camera import camera as find_camera
 from raftwright.daq import check_source
-from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError, UsageError
+from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
 from raftwright.rawfile import times
 from raftwright.rawfile.cards import CARD, Notes, encode, parse_header
 from raftwright.rawfile.conditions import condition_cards
 from raftwright.rawfile.document import HeaderDocument, read_header_document
-from raftwright.rawfile.names import ImageName, image_directory, manifest_name, raw_file_name, sidecar_path
+from raftwright.rawfile.names import (
+    ImageName,
+    check_path,
+    image_directory,
+    manifest_name,
+    raw_file_name,
+    sidecar_path,
+)
 from raftwright.rawfile.primary import Exposure, primary_cards
 from raftwright.rawfile.report import Failure, FileReport, Status, WriteReport
 from raftwright.rawfile.segments import extension_header
@@ -101,12 +108,12 @@ def write_image(
     StorageError
         The file system refuses.
 
-    A CCD that fails holds up no other: the rest is written, then the first error is raised, with the report
-    as its attribute `report`.
+    A source that is not there or not of its stated size refuses the whole image, before anything is made.
+    After that, what fails holds up no other CCD: the rest is written, then the first error is raised, with
+    the report as its attribute `report`.
     """
     started = time.monotonic()
-    if not -(2**31) <= fill < 2**31:
-        raise UsageError(f"the fill value {fill} is no 32-bit integer; choose one between -2^31 and 2^31 - 1")
+    assembly.check_fill(fill)
     image = assembly.open_image(source)
     name = ImageName.parse(image.info.name)
     if camera is None:
@@ -149,12 +156,13 @@ def write_image(
 
 
 def _make_directory(directory: Path, durable: bool) -> None:
+    check_path(directory)
     missing = []
     at = directory
-    while not at.exists() and at != at.parent:
-        missing.append(at)
-        at = at.parent
     try:
+        while not at.exists() and at != at.parent:
+            missing.append(at)
+            at = at.parent
         for made in reversed(missing):
             made.mkdir(exist_ok=True)
             if durable:
@@ -177,11 +185,13 @@ def _sync(directory: Path) -> None:
 
 def _created(path: Path) -> int:
     """Time of creation for a file under this name: that of the file that is there, else now; in whole ms."""
+    head = b""
     try:
-        with path.open("rb") as stream:
-            head = stream.read(_HEAD)
+        if path.is_file():  # nothing else is waited for
+            with path.open("rb") as stream:
+                head = stream.read(_HEAD)
     except OSError:
-        head = b""
+        pass
     end = next((at for at in range(0, len(head), CARD) if head[at : at + 8] == b"END     "), 0)
     for card in parse_header(head[:end]):
         if card.keyword == "DATE" and isinstance(card.value, str):
