@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import msgspec
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -446,3 +449,33 @@ def test_auxtel() -> None:
     )
     assert (found["TELESCOP"], found["DAQPART"], found["PLATFORM"]) == ("LSST AuxTelescope", "lat", "auxtel")
     assert found["FILENAME"] == "AT_O_20261122_000001_R00_S00.fits"
+
+
+def _values(*records: tuple[str, object], timestamp: str = "") -> dict[str, object]:
+    rows = [{"keyword": keyword, "value": value, "comment": ""} for keyword, value in records]
+    document = read_header_document(yaml.safe_dump({"PRIMARY": rows}).encode())
+    made = exposure(document)
+    made = dataclasses.replace(made, image=msgspec.structs.replace(made.image, timestamp=timestamp))
+    cards = primary_cards(made, find_camera("LSSTCam").detector("R22_S11"))
+    return {card.keyword: card.value for card in cards if card.has_value}
+
+
+def test_the_trigger_of_a_utc_document_is_turned_into_tai_too() -> None:
+    values = _values(("TIMESYS", "UTC"), ("DATE-TRG", "2026-11-22T00:00:15"), ("MJD-TRG", 61366.0))
+    assert values["DATE-TRG"] == "2026-11-22T00:00:52.000"
+    assert values["MJD-TRG"] == pytest.approx(61366 + 52 / 86400, abs=1e-9)
+
+
+def test_both_names_of_the_start_have_one_mjd() -> None:
+    values = _values(("DATE-OBS", "2026-11-22T00:00:00"), ("MJD-OBS", 61366.0000001))
+    assert values["MJD-BEG"] == values["MJD-OBS"] == 61366.0000001
+    assert values["DATE-BEG"] == values["DATE-OBS"]
+
+
+@pytest.mark.parametrize("scale", ["TAI", "UTC"])
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:60", "9999-12-31T23:59:59", "0001-01-01T00:00:00"])
+def test_times_at_the_ends_of_the_calendar_hold_up_nothing(scale: str, moment: str) -> None:
+    values = _values(("TIMESYS", scale), ("DATE-OBS", moment), ("DATE-END", moment))
+    assert values["TIMESYS"] == "TAI"
+    if scale == "UTC":
+        assert "DATE-OBS" not in values

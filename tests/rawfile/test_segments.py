@@ -10,7 +10,7 @@ import pytest
 from raftwright.camera import Geometry
 from raftwright.camera import camera as find_camera
 from raftwright.rawfile import Notes, open_raw, read_header_document
-from raftwright.rawfile.cards import CARD, Card, encode, parse_header
+from raftwright.rawfile.cards import CARD, Card, encode, format_card, parse_header
 from raftwright.rawfile.conditions import condition_cards
 from raftwright.rawfile.segments import expected_cards, extension_header
 
@@ -196,3 +196,17 @@ R22Reb1_REB_COND:
         ("TEMP4", 4.0),
         ("OWN", "yes"),
     ]
+
+
+def test_long_texts_stay_on_one_card() -> None:
+    """Nothing announces CONTINUE cards in an extension: no keyword needs them, in the table or not."""
+    text = "REB_COND:\n" + "".join(
+        f'- {{keyword: {keyword}, value: "{value}", comment: c}}\n'
+        for keyword, value in (("HVBIAS", "z" * 500), ("MYTEXT", "y" * 500), ("QUOTES", "'" * 99))
+    )
+    reb, _ = conditions(text.encode())
+    values = {card.keyword: card.value for card in reb}
+    assert values["HVBIAS"] == "z" * 60
+    assert values["MYTEXT"] == "y" * 60
+    assert values["QUOTES"] == "'" * 34
+    assert all(len(format_card(card)) == 1 for card in reb)

@@ -62,3 +62,16 @@ WRONG = [
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(FormatError):
         times.parse_iso(text)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:60", "9999-12-31T24:00:00"])
+def test_nothing_after_the_last_year(text: str) -> None:
+    """What ISO 8601 text cannot say again is no time."""
+    with pytest.raises(FormatError):
+        times.parse_iso(text)
+    last = times.parse_iso("9999-12-31T23:59:59.999")
+    assert times.iso(last) == "9999-12-31T23:59:59.999"
+    with pytest.raises(FormatError, match="9999"):
+        times.utc_to_tai(last)
+    with pytest.raises(FormatError, match="1960"):
+        times.utc_to_tai(times.parse_iso("0001-01-01"))

@@ -37,6 +37,7 @@ __all__ = [
     "encode",
     "float_text",
     "format_card",
+    "one_card",
     "parse_header",
     "plain_text",
     "title",
@@ -52,6 +53,8 @@ MAX_STRING: Final = 2000
 MAX_KEYWORD: Final = 60
 _VALUE_END: Final = 30
 _MIN_STRING: Final = 8
+_CUT: Final = 60  # characters of a text that is cut to one card
+_CUT_QUOTES: Final = 34  # that many fit even where all are quotes
 _CONTINUED: Final = 67  # characters between the quotes of a string that goes on in the next card
 _STANDARD = re.compile(r"[A-Z0-9_-]{1,8}\Z")
 _WORDS = re.compile(r"[A-Z0-9_-]+(?: [A-Z0-9_-]+)*\Z")
@@ -158,6 +161,15 @@ def float_text(value: float) -> str:
 def continued(value: Value) -> bool:
     """Whether a standard card needs CONTINUE cards for this value."""
     return isinstance(value, str) and len(_escaped(value)) > CARD - 12
+
+
+def one_card(keyword: str, value: Value, where: str, notes: Notes) -> Value:
+    """The value, text cut to what fits one card: for headers in which nothing announces CONTINUE."""
+    if not continued(value) or not isinstance(value, str):
+        return value
+    length = _CUT if not continued(value[:_CUT]) else _CUT_QUOTES
+    notes.add(f"{where}: {keyword}: text was cut to {length} characters")
+    return value[:length]
 
 
 def _escaped(text: str) -> str:

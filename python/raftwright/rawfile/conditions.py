@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from raftwright.rawfile.cards import Card, Notes, title
+from raftwright.rawfile.cards import Card, Notes, one_card, title
 from raftwright.rawfile.keywords import CONFIG_COND, REB_COND, Group
 from raftwright.rawfile.reserved import is_structural, is_wcs, must_be_defined, reserved_problem, typed
 
@@ -86,6 +86,7 @@ def _values(
         record = records.get(keyword.name)
         if record is not None:
             value = typed(keyword.name, record.value, keyword.type, f"{name}: line {record.line}", notes)
+            value = one_card(keyword.name, value, f"{name}: line {record.line}", notes)
             cards.append(Card(keyword.name, value, keyword.comment))
         elif undefined_cards:
             cards.append(Card(keyword.name, None, keyword.comment))
@@ -100,9 +101,7 @@ def _values(
         if is_structural(keyword_name) or is_wcs(keyword_name) or wrong or len(cards) >= _MAX_EXTRA:
             left_out.append(keyword_name)
         elif not undefined:
-            if isinstance(value, str) and len(value) > 60:
-                notes.add(f"{name}: line {record.line}: {keyword_name}: text was cut to 60 characters")
-                value = value[:60]
+            value = one_card(keyword_name, value, f"{name}: line {record.line}", notes)
             cards.append(Card(keyword_name, value, record.comment))
     if left_out:
         notes.add(f"{name}: left out of {group.title}: {', '.join(left_out[:10])}")

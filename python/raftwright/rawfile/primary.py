@@ -62,7 +62,12 @@ CHECKSUM_CARDS: Final = (
 _LONGSTRN: Final = Card("LONGSTRN", "OGIP 1.0", "The OGIP long string convention may be used")
 # Own keywords that every document has with a value of its own making: no conflict worth a note.
 _QUIET: Final = frozenset({"DATE", "MJD", "HEADVER", "FILENAME", "TIMESYS", "BUNIT", "DETSIZE"})
-_PAIRS: Final = {"DATE-OBS": "MJD-OBS", "DATE-BEG": "MJD-BEG", "DATE-END": "MJD-END"}
+_PAIRS: Final = {
+    "DATE-OBS": "MJD-OBS",
+    "DATE-BEG": "MJD-BEG",
+    "DATE-END": "MJD-END",
+    "DATE-TRG": "MJD-TRG",
+}
 
 
 @dataclass(frozen=True)
@@ -246,7 +251,11 @@ def _settle_times(values: dict[str, Value], name: str, notes: Notes) -> None:
             moment = values.get(date)
             values.pop(day, None)
             if isinstance(moment, str):
-                values[date] = times.iso(times.utc_to_tai(times.parse_iso(moment)))
+                try:
+                    values[date] = times.iso(times.utc_to_tai(times.parse_iso(moment)))
+                except FormatError as error:
+                    notes.add(f"{name}: {date}: left undefined: {error}")
+                    values[date] = None
         notes.add(f"{name}: its times are UTC; they were turned into TAI")
     elif scale != "TAI":
         for date, day in _PAIRS.items():
@@ -261,6 +270,8 @@ def _settle_times(values: dict[str, Value], name: str, notes: Notes) -> None:
             )
             values.pop("MJD-OBS", None)
         values["DATE-OBS"] = values["DATE-BEG"] = begin
+        days = [values.get(day) for day in ("MJD-BEG", "MJD-OBS")]
+        values["MJD-OBS"] = values["MJD-BEG"] = next((day for day in days if isinstance(day, float)), None)
     for date, day in _PAIRS.items():
         moment = values.get(date)
         if isinstance(moment, str) and not isinstance(values.get(day), float):

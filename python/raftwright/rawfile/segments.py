@@ -13,7 +13,7 @@ import functools
 from typing import TYPE_CHECKING, Final
 
 from raftwright.camera import segment_wcs
-from raftwright.rawfile.cards import CARD, Card, Notes, Value, encode, title
+from raftwright.rawfile.cards import CARD, Card, Notes, Value, encode, one_card, title
 from raftwright.rawfile.reserved import is_structural, is_wcs, must_be_defined, reserved_problem, typed
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ def _further(
                 f"{reserved_problem(keyword, value)}"
             )
             continue
-        if isinstance(value, str) and len(value) > 60:
-            notes.add(f"{document.name}: line {record.line}: {keyword}: text was cut to 60 characters")
-            value = value[:60]
+        value = one_card(keyword, value, f"{document.name}: line {record.line}", notes)
         cards.append(Card(keyword, value, record.comment))
     if contradicted:
         notes.add(

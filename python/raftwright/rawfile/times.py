@@ -21,6 +21,9 @@ TAI_MINUS_UTC: Final = 37
 
 _UNIX_EPOCH_MJD: Final = 40587
 _DAY_NS: Final = 86_400_000_000_000
+_END: Final = 2_932_897 * _DAY_NS  # 10000-01-01: what ISO 8601 text with four digits cannot say
+_SINCE_2017: Final = 17_167 * _DAY_NS
+_UTC_BEGINS: Final = -3653 * _DAY_NS  # 1960-01-01
 _ISO = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,18}))?)?\Z"
 )
@@ -48,7 +51,10 @@ def parse_iso(text: str) -> int:
     except ValueError as error:
         raise FormatError(f"{text[:40]!r} is not a date: {error}") from None
     fraction = int(f"{match[7] or '':0<9}"[:9])
-    return days * _DAY_NS + ((hour * 60 + minute) * 60 + second) * 1_000_000_000 + fraction
+    moment = days * _DAY_NS + ((hour * 60 + minute) * 60 + second) * 1_000_000_000 + fraction
+    if moment >= _END:
+        raise FormatError(f"{text[:40]!r} is not a time: it is after the year 9999")
+    return moment
 
 
 def iso(nanoseconds: int) -> str:
@@ -69,9 +75,17 @@ def mjd(nanoseconds: int) -> float:
 
 
 def utc_to_tai(nanoseconds: int) -> int:
-    """UTC to TAI. Since 2017 by the constant; before that by astropy's table of leap seconds."""
-    if nanoseconds >= parse_iso("2017-01-01"):
-        return nanoseconds + TAI_MINUS_UTC * 1_000_000_000
+    """UTC to TAI. Since 2017 by the constant; before that by astropy's table of leap seconds.
+
+    Raises `FormatError` before 1960, when there was no UTC, and at the end of the year 9999.
+    """
+    if nanoseconds >= _SINCE_2017:
+        moment = nanoseconds + TAI_MINUS_UTC * 1_000_000_000
+        if moment >= _END:
+            raise FormatError(f"{iso(nanoseconds)} UTC is after the year 9999 in TAI")
+        return moment
+    if nanoseconds < _UTC_BEGINS:
+        raise FormatError(f"{iso(nanoseconds)} is before 1960, when there was no UTC")
     from astropy.time import Time  # slow to import, and hardly ever needed
 
     return parse_iso(str(Time(iso(nanoseconds), format="isot", scale="utc", precision=6).tai.isot))
