@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from raftwright.bench.board import BenchBoard
 
 __all__ = ["FIGURES", "Figure", "ram_directory"]
+
+
+_ROOM = 512_000_000  # bytes: a board as files, ours and theirs, twice over
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -41,9 +46,11 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 def ram_directory() -> Path:
-    """Where files cost no disk: /dev/shm where there is one, else the temporary directory."""
-    shm = Path("/dev/shm")
-    return shm if shm.is_dir() else Path(tempfile.gettempdir())
+    """Where files cost no disk: /dev/shm where there is room in one, else the temporary directory."""
+    shm = Path("/dev/shm")  # 64 MiB in many containers, which is too small
+    if shm.is_dir() and os.access(shm, os.W_OK) and shutil.disk_usage(shm).free >= _ROOM:
+        return shm
+    return Path(tempfile.gettempdir())
 
 
 def _require(right: bool, what: str) -> None:
