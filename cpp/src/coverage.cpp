@@ -45,10 +45,9 @@ std::vector<Interval> Coverage::intervals() const {
   return result;
 }
 
-bool Coverage::contains(std::uint64_t begin, std::uint64_t end) const {
-  if (begin >= end) return true;
-  auto part = parts_.upper_bound(begin);
-  return part != parts_.begin() && std::prev(part)->second >= end;
+bool Coverage::touches(std::uint64_t begin, std::uint64_t end) const {
+  const auto past = parts_.upper_bound(end);
+  return past != parts_.begin() && std::prev(past)->second >= begin;
 }
 
 }  // namespace raftwright

@@ -97,18 +97,18 @@ std::vector<Readout::Rows> Readout::claim(std::uint64_t offset, std::span<const 
 
 std::uint64_t Readout::add(std::uint64_t offset, std::span<const std::uint8_t> data, unsigned threads) {
   if (offset > size() || data.size() > size() - offset) {
-    throw FormatError("chunk of bytes " + std::to_string(offset) + " to " +
-                      std::to_string(offset + data.size()) + " reaches past the stream's " +
-                      std::to_string(size()) + " bytes: the registers or the offset are wrong");
+    throw FormatError("chunk of " + std::to_string(data.size()) + " bytes at byte " + std::to_string(offset) +
+                      " reaches past the stream's " + std::to_string(size()) +
+                      " bytes: the registers or the offset are wrong");
   }
   if (data.empty()) return 0;
   std::uint64_t fresh = 0;
   std::vector<Rows> rows;
   {
     const std::lock_guard lock(mutex_);
-    if (finishing_) throw UsageError("the readout is finished: a late chunk cannot be added");
     if (failed_) throw UsageError("an earlier chunk failed: start the readout again");
-    if (coverage_.fragments() >= kMostFragments && !coverage_.contains(offset, offset + data.size())) {
+    if (finishing_) throw UsageError("the readout is finished: a late chunk cannot be added");
+    if (coverage_.fragments() >= kMostFragments && !coverage_.touches(offset, offset + data.size())) {
       throw FormatError("the stream has fallen into more than " + std::to_string(kMostFragments) +
                         " pieces at byte " + std::to_string(offset) + ": send larger chunks");
     }
@@ -190,7 +190,7 @@ void Readout::finish(std::int32_t fill, unsigned threads) {
     finishing_ = true;
     idle_.wait(lock, [&] { return working_ == 0; });
     if (finished_) return;
-    if (failed_) throw UsageError("a chunk failed: the readout cannot be finished");
+    if (failed_) throw UsageError("an earlier chunk failed: start the readout again");
     working_ = 1;  // a second finish() waits for this one
   }
   try {
@@ -270,7 +270,8 @@ std::vector<PixelRun> Readout::missing_in(std::size_t channel, const std::vector
 
 std::vector<PixelRun> Readout::missing(std::size_t plane) const {
   if (plane >= channel_of_.size()) {
-    throw UsageError("plane " + std::to_string(plane) + " of " + std::to_string(channel_of_.size()));
+    throw UsageError("plane " + std::to_string(plane) + " does not exist: give 0 to " +
+                     std::to_string(channel_of_.size() - 1));
   }
   return missing_in(channel_of_[plane], gaps());
 }

@@ -18,9 +18,12 @@ TEST_CASE("coverage: new parts are returned once, touching parts melt") {
   CHECK(coverage.add(7, 7).empty());
   CHECK(coverage.covered() == 30);
   CHECK(coverage.gaps(0, 40) == std::vector<Interval>{{0, 5}, {35, 40}});
-  CHECK(coverage.contains(5, 35));
-  CHECK_FALSE(coverage.contains(4, 6));
-  CHECK(coverage.contains(4, 4));
+  CHECK(coverage.touches(6, 8));
+  CHECK(coverage.touches(0, 5));
+  CHECK(coverage.touches(35, 36));
+  CHECK(coverage.touches(0, 100));
+  CHECK_FALSE(coverage.touches(0, 4));
+  CHECK_FALSE(coverage.touches(36, 40));
 }
 
 TEST_CASE("coverage: agrees with a bit per byte for random intervals") {

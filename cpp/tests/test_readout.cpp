@@ -245,6 +245,22 @@ TEST_CASE("readout: hostile chunks and sizes are refused") {
   CHECK_THROWS_AS(Readout(layout, 10, 10, {false, false}), UsageError);
 }
 
+TEST_CASE("readout: a stream in too many pieces can still be put together") {
+  constexpr std::size_t kPieces = std::size_t{1} << 18U;
+  constexpr std::size_t kWidth = 2 * kPieces + 100;
+  Readout readout(StreamLayout(8, 0, {0}), kWidth, 1, {true, false});
+  const std::vector<std::uint8_t> stream(kWidth, 7);
+  for (std::size_t piece = 0; piece < kPieces; ++piece) readout.add(2 * piece, {stream.data(), 1});
+  CHECK_THROWS_AS(readout.add(2 * kPieces + 9, {stream.data(), 1}), FormatError);
+  CHECK(readout.add(1, {stream.data(), 1}) == 1);  // joins two
+  CHECK(readout.add(2 * kPieces + 9, {stream.data(), 1}) == 1);
+  CHECK_THROWS_AS(readout.add(2 * kPieces + 19, {stream.data(), 1}), FormatError);
+  CHECK(readout.add(0, stream) == kWidth - kPieces - 2);
+  CHECK(readout.complete());
+  const std::int32_t* pixels = readout.planes().plane(0);
+  CHECK(std::all_of(pixels, pixels + kWidth, [](std::int32_t pixel) { return pixel == 7; }));
+}
+
 TEST_CASE("readout: memory of pieces that wait is freed when rows complete") {
   const StreamLayout layout(18, 0x1FFFF, reversed(16));
   Readout readout(layout, 64, 8, {true, false});

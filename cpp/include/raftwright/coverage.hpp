@@ -24,7 +24,8 @@ class Coverage {
   [[nodiscard]] std::vector<Interval> intervals() const;
   [[nodiscard]] std::uint64_t covered() const noexcept { return covered_; }
   [[nodiscard]] std::size_t fragments() const noexcept { return parts_.size(); }
-  [[nodiscard]] bool contains(std::uint64_t begin, std::uint64_t end) const;
+  /// Whether [begin, end) meets or borders on what is there: adding it then makes no further fragment.
+  [[nodiscard]] bool touches(std::uint64_t begin, std::uint64_t end) const;
 
  private:
   std::map<std::uint64_t, std::uint64_t> parts_;  // begin -> end

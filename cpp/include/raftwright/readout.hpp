@@ -49,7 +49,7 @@ class Readout {
 
   /// Adds the bytes at [offset, offset + data.size()) and returns how many were new. Works on the rows
   /// that became whole with at most `threads` threads before it returns. Throws FormatError when the
-  /// chunk reaches past the stream or the stream has fallen into more than 2^18 pieces, UsageError after
+  /// chunk reaches past the stream or would be one more than 2^18 separate pieces, UsageError after
   /// finish().
   std::uint64_t add(std::uint64_t offset, std::span<const std::uint8_t> data, unsigned threads = 1);
 
