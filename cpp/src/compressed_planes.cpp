@@ -15,7 +15,9 @@ namespace raftwright {
 
 namespace {
 constexpr std::size_t kBlockBytes = std::size_t{8} << 20U;
-}
+// The code of a row, longer than its pixels at worst, has a length of 32 bits.
+constexpr std::size_t kMostColumns = std::size_t{1} << 28U;
+}  // namespace
 
 /// A slab that tiles are stored in, huge pages where the kernel has them.
 struct CompressedPlanes::Block {
@@ -100,8 +102,9 @@ class CompressedPlanes::Encoder {
 
 CompressedPlanes::CompressedPlanes(std::size_t planes, std::size_t width, std::size_t height)
     : planes_(planes), width_(width), height_(height) {
-  if (planes == 0 || width == 0 || height == 0) {
-    throw UsageError("compressed planes need at least one plane, one column and one row");
+  if (planes == 0 || width == 0 || height == 0 || width > kMostColumns) {
+    throw UsageError("compressed planes need at least one plane and one row, and 1 to " +
+                     std::to_string(kMostColumns) + " columns, not " + std::to_string(width));
   }
 }
 
@@ -154,9 +157,11 @@ void CompressedPlanes::end_run(Encoder& encoder) {
     at += code.size();
   }
   const std::lock_guard lock(mutex_);
-  if (!runs_.empty() && runs_.back().first_row > run.first_row) sorted_ = false;
-  rows_done_ += run.rows;
-  runs_.push_back(std::move(run));
+  const bool in_order = runs_.empty() || runs_.back().first_row < run.first_row;
+  const std::size_t rows = run.rows;
+  runs_.push_back(std::move(run));  // may throw: only rows that are kept are counted
+  rows_done_ += rows;
+  if (!in_order) sorted_ = false;
 }
 
 bool CompressedPlanes::complete() const {

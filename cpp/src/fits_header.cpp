@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "fits_structure.hpp"
 #include "raftwright/error.hpp"
 
 namespace raftwright {
@@ -87,7 +88,7 @@ FitsHeader::FitsHeader(std::string_view cards) : text_(cards) {
   for (std::size_t index = 0; index < size(); ++index) {
     for (const char c : card(index)) {
       if (c < ' ' || c > '~') {
-        throw FormatError("card " + std::to_string(index + 1) + " (" + std::string(keyword(index)) +
+        throw FormatError("card " + std::to_string(index + 1) + " (" + structure::printable(keyword(index)) +
                           ") has a character that FITS does not allow: use printable ASCII");
       }
     }

@@ -51,8 +51,14 @@ void expect(const FitsHeader& header, std::string_view keyword, std::int64_t val
   const std::int64_t found = required(header, keyword);
   if (found != value) {
     throw FormatError("image header says " + std::string(keyword) + " = " + std::to_string(found) +
-                      " but the pixels make it " + std::to_string(value));
+                      " but the pixels make it " + std::to_string(value) + ": correct the header");
   }
+}
+
+/// An image has no parameters and is no group: else its data would be longer than its pixels.
+void expect_no_groups(const FitsHeader& header) {
+  if (header.find("PCOUNT")) expect(header, "PCOUNT", 0);
+  if (header.find("GCOUNT")) expect(header, "GCOUNT", 1);
 }
 
 bool is_structural(std::string_view keyword) {
@@ -99,8 +105,16 @@ FitsHeader table_header(const FitsHeader& image, std::size_t width, std::size_t 
   table.append_integer("ZNAXIS2", rows, "size of the n'th axis");
   table.append_integer("ZPCOUNT", 0, "Required value");
   table.append_integer("ZGCOUNT", 1, "Required value");
+  const FitsHeader own = table;
   for (std::size_t index = 0; index < image.size(); ++index) {
-    if (!is_structural(image.keyword(index))) table.append(image.card(index));
+    const std::string_view keyword = image.keyword(index);
+    if (is_structural(keyword)) continue;
+    if (keyword == "THEAP" || keyword == "ZHECKSUM" || keyword == "ZDATASUM" ||
+        (!keyword.empty() && own.find(keyword))) {
+      throw FormatError("image header has a card " + std::string(keyword) +
+                        ", which is the compressed table's own: leave it out");
+    }
+    table.append(image.card(index));
   }
   table.rename("CHECKSUM", "ZHECKSUM");
   table.rename("DATASUM", "ZDATASUM");
@@ -127,13 +141,21 @@ FitsHeader append_header_only(FilePieces& file, FitsHeader header) {
 
 void append_compressed_image(FilePieces& file, const FitsHeader& image,
                              std::shared_ptr<const CompressedPlanes> tiles, std::size_t plane) {
-  if (plane >= tiles->planes()) throw UsageError("plane " + std::to_string(plane) + " is not there");
+  if (plane >= tiles->planes()) {
+    throw UsageError("plane " + std::to_string(plane) + " does not exist: give 0 to " +
+                     std::to_string(tiles->planes() - 1));
+  }
   const std::size_t width = tiles->width();
   const std::size_t height = tiles->height();
+  if (image.size() == 0 || image.keyword(0) != "XTENSION") {
+    throw FormatError(
+        "the header of an image to be compressed must begin with XTENSION: only extensions can");
+  }
   expect(image, "BITPIX", 32);
   expect(image, "NAXIS", 2);
   expect(image, "NAXIS1", static_cast<std::int64_t>(width));
   expect(image, "NAXIS2", static_cast<std::int64_t>(height));
+  expect_no_groups(image);
 
   // Descriptors: length and heap offset of every row's tile.
   std::vector<std::uint8_t> descriptors(height * 8);
@@ -151,7 +173,8 @@ void append_compressed_image(FilePieces& file, const FitsHeader& image,
       heap += length;
     }
     if (heap > static_cast<std::uint64_t>(std::numeric_limits<std::int32_t>::max())) {
-      throw FormatError("a compressed image of more than 2 GiB does not fit 32-bit descriptors");
+      throw FormatError(
+          "a compressed image of more than 2 GiB does not fit 32-bit descriptors: write it plain");
     }
     heap_sum.add_part(run.code_sums[plane], run.code[plane].size());
     pixel_sum += fold(run.pixel_sums[plane]);
@@ -176,7 +199,11 @@ void append_compressed_image(FilePieces& file, const FitsHeader& image,
 
 void append_plain_image(FilePieces& file, FitsHeader image, int bitpix, const void* elements,
                         std::size_t count) {
+  if (image.size() == 0 || (image.keyword(0) != "SIMPLE" && image.keyword(0) != "XTENSION")) {
+    throw FormatError("a header must begin with SIMPLE or XTENSION");
+  }
   expect(image, "BITPIX", bitpix);
+  expect_no_groups(image);
   std::uint64_t announced = 1;
   const std::int64_t axes = required(image, "NAXIS");
   if (axes < 1 || axes > 999) throw FormatError("an image with pixels needs NAXIS of 1 to 999");

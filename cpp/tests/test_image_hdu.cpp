@@ -134,6 +134,26 @@ TEST_CASE("image hdu: headers that contradict the pixels are refused") {
   CHECK_THROWS_AS(append_plain_image(file, image_header(10, 5), 32, pixels.data(), 40), FormatError);
   CHECK_THROWS_AS(append_plain_image(file, image_header(10, 3), 32, pixels.data(), 40), FormatError);
   CHECK_THROWS_AS(append_plain_image(file, image_header(10, 4), 16, pixels.data(), 40), FormatError);
+  for (const char* keyword : {"THEAP", "TFORM1", "ZNAXIS2", "ZDATASUM"}) {
+    CAPTURE(keyword);  // two of them, and the second would move the heap or be the one that is read
+    FitsHeader header = image_header(10, 4);
+    header.append_integer(keyword, 99, "");
+    CHECK_THROWS_AS(append_compressed_image(file, header, tiles_of(pixels, 10, {32}), 0), FormatError);
+  }
+  for (const char* keyword : {"PCOUNT", "GCOUNT"}) {
+    CAPTURE(keyword);  // data would be longer than its pixels
+    FitsHeader header = image_header(10, 4);
+    header.rename(keyword, "OLD");
+    header.append_integer(keyword, 1000, "");
+    CHECK_THROWS_AS(append_compressed_image(file, header, tiles_of(pixels, 10, {32}), 0), FormatError);
+    CHECK_THROWS_AS(append_plain_image(file, header, 32, pixels.data(), 40), FormatError);
+  }
+  FitsHeader primary = image_header(10, 4);
+  primary.rename("XTENSION", "SIMPLE");
+  CHECK_THROWS_AS(append_compressed_image(file, primary, tiles_of(pixels, 10, {32}), 0), FormatError);
+  primary.rename("SIMPLE", "OTHER");
+  CHECK_THROWS_AS(append_plain_image(file, primary, 32, pixels.data(), 40), FormatError);
+  CHECK_THROWS_AS(CompressedPlanes(1, std::size_t{1} << 30U, 1), UsageError);
   CHECK_THROWS_AS(append_header_only(file, image_header(10, 4)), FormatError);
   CHECK_THROWS_AS(append_header_only(file, FitsHeader()), FormatError);
   CHECK(file.size() == 0);

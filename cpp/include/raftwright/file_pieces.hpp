@@ -13,6 +13,13 @@ namespace raftwright {
 
 class FilePieces {
  public:
+  FilePieces() = default;
+  FilePieces(const FilePieces&) = delete;  // a copy's pieces would lie in the original
+  FilePieces& operator=(const FilePieces&) = delete;
+  FilePieces(FilePieces&&) = default;
+  FilePieces& operator=(FilePieces&&) = default;
+  ~FilePieces() = default;
+
   /// Takes the bytes over.
   std::span<const std::uint8_t> add(std::string bytes);
   std::span<const std::uint8_t> add(std::vector<std::uint8_t> bytes);
