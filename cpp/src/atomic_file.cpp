@@ -118,7 +118,7 @@ bool same_content(int fd, const FilePieces& pieces, const std::string& path) {
 /// Opens what stands under the name, if anything does. A dangling link or a directory counts as other
 /// content.
 std::optional<Published> compare_existing(int directory, const Place& place, const FilePieces& pieces,
-                                          const std::string& path) {
+                                          const std::string& path, bool durable) {
   struct stat status{};
   if (fstatat(directory, place.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno == ENOENT) return std::nullopt;
@@ -131,7 +131,10 @@ std::optional<Published> compare_existing(int directory, const Place& place, con
     if (errno == ENOENT) return std::nullopt;
     fail("read", path, errno);
   }
-  return same_content(file.get(), pieces, path) ? Published::unchanged : Published::conflict;
+  if (!same_content(file.get(), pieces, path)) return Published::conflict;
+  // Whoever wrote it may not have asked for that, or died before.
+  if (durable && fsync(file.get()) != 0) fail("make durable", path, errno);
+  return Published::unchanged;
 }
 
 void write_all(int fd, const FilePieces& pieces, const std::string& path) {
@@ -215,7 +218,8 @@ std::string hexadecimal(std::uint32_t value) {
 /// One try under one name. Nothing when another process took the name meanwhile.
 std::optional<Published> try_publish(int directory, const Place& place, const FilePieces& pieces,
                                      const std::string& path, bool durable) {
-  if (const std::optional<Published> found = compare_existing(directory, place, pieces, path)) return found;
+  if (const std::optional<Published> found = compare_existing(directory, place, pieces, path, durable))
+    return found;
   Temporary temporary(directory, temporary_name(place.name));
   Descriptor file(
       openat(directory, temporary.name(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
