@@ -88,20 +88,21 @@ void register_fits(py::module_& module) {
   py::class_<FitsFile>(module, "FitsFile", py::is_final())
       .def_static(
           "open",
-          [](const std::string& path) {
+          [](const py::object& path) {
+            const std::string name = path_bytes(path);
             const py::gil_scoped_release release;
-            return std::make_unique<FitsFile>(FitsFile::open(path));
+            return std::make_unique<FitsFile>(FitsFile::open(name));
           },
           py::arg("path"))
       .def_static(
           "from_buffer",
-          [](const py::buffer& data, const std::string& name) {
+          [](const py::buffer& data, const py::object& name) {
             const auto owner = std::make_shared<const BufferOwner>(data);
-            return std::make_unique<FitsFile>(owner->view->bytes(), owner, name);
+            return std::make_unique<FitsFile>(owner->view->bytes(), owner, path_bytes(name));
           },
           py::arg("data"), py::arg("name") = "buffer")
       .def("__len__", &FitsFile::size)
-      .def_property_readonly("name", &FitsFile::name)
+      .def_property_readonly("name", [](const FitsFile& self) { return path_text(self.name()); })
       .def(
           "cards", [](const FitsFile& self, std::size_t hdu) { return py::bytes(self.cards(hdu)); },
           py::arg("hdu"))

@@ -18,7 +18,7 @@ py::dict as_dict(const PublishResult& result) {
   const auto hexadecimal = [](std::uint32_t value) { return py::str("{:08x}").format(value); };
   py::dict dict;
   dict["status"] = published_name(result.status);
-  dict["path"] = result.path;
+  dict["path"] = path_text(result.path);
   dict["bytes"] = result.bytes;
   dict["adler32"] = hexadecimal(result.adler32);
   dict["crc32c"] = hexadecimal(result.crc32c);
@@ -30,12 +30,12 @@ FitsHeader header_from(const py::bytes& cards) { return FitsHeader(std::string_v
 /// BITPIX of a NumPy type in native byte order.
 int bitpix_of(const py::array& array) {
   const py::dtype type = array.dtype();
-  if (type.is(py::dtype::of<std::uint8_t>())) return 8;
-  if (type.is(py::dtype::of<std::int16_t>())) return 16;
-  if (type.is(py::dtype::of<std::int32_t>())) return 32;
-  if (type.is(py::dtype::of<std::int64_t>())) return 64;
-  if (type.is(py::dtype::of<float>())) return -32;
-  if (type.is(py::dtype::of<double>())) return -64;
+  if (type.equal(py::dtype::of<std::uint8_t>())) return 8;
+  if (type.equal(py::dtype::of<std::int16_t>())) return 16;
+  if (type.equal(py::dtype::of<std::int32_t>())) return 32;
+  if (type.equal(py::dtype::of<std::int64_t>())) return 64;
+  if (type.equal(py::dtype::of<float>())) return -32;
+  if (type.equal(py::dtype::of<double>())) return -64;
   throw UsageError("FITS has no pixel type for " + py::str(py::object(type)).cast<std::string>() +
                    " in native byte order");
 }
@@ -57,7 +57,13 @@ class Writer {
 
   void add_plain(const py::bytes& cards, const std::shared_ptr<Readout>& readout, std::size_t plane) {
     const Planes& planes = readout->planes();
-    if (plane >= planes.count()) throw UsageError("plane " + std::to_string(plane) + " is not there");
+    if (plane >= planes.count()) {
+      throw UsageError("plane " + std::to_string(plane) + " does not exist: give 0 to " +
+                       std::to_string(planes.count() - 1));
+    }
+    if (!readout->finished() && !readout->complete()) {
+      throw UsageError("rows of the readout have not come: finish it before its pixels are written");
+    }
     const FitsHeader header = header_from(cards);
     const py::gil_scoped_release release;
     append_plain_image(pieces_, header, 32, planes.plane(plane), planes.width() * planes.height());
@@ -96,11 +102,14 @@ class Writer {
   [[nodiscard]] std::uint64_t size() const noexcept { return pieces_.size(); }
   [[nodiscard]] py::bytes primary_cards() const { return {primary_}; }
 
-  [[nodiscard]] py::dict publish_as(const std::string& path, bool durable) const {
+  [[nodiscard]] py::dict publish_as(const py::object& path, bool durable) const {
+    const std::string name = path_bytes(path);
+    if (pieces_.size() == 0)
+      throw UsageError("a file of no HDU cannot be published: add a primary header first");
     PublishResult result;
     {
       const py::gil_scoped_release release;
-      result = publish(pieces_, path, durable);
+      result = publish(pieces_, name, durable);
     }
     return as_dict(result);
   }
@@ -127,14 +136,15 @@ void register_rawfile(py::module_& module) {
 
   module.def(
       "publish_bytes",
-      [](const std::string& path, const py::buffer& data, bool durable) {
+      [](const py::object& path, const py::buffer& data, bool durable) {
+        const std::string name = path_bytes(path);
         const ByteView view(data);
         PublishResult result;
         {
           const py::gil_scoped_release release;
           FilePieces pieces;
           pieces.refer(view.bytes(), nullptr);
-          result = publish(pieces, path, durable);
+          result = publish(pieces, name, durable);
         }
         return as_dict(result);
       },

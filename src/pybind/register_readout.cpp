@@ -14,7 +14,8 @@ using SharedReadout = std::shared_ptr<Readout>;
 Int32Array plane_view(const SharedReadout& self, std::size_t index) {
   const Planes& planes = self->planes();
   if (index >= planes.count()) {
-    throw UsageError("plane " + std::to_string(index) + " of " + std::to_string(planes.count()));
+    throw UsageError("plane " + std::to_string(index) + " does not exist: give 0 to " +
+                     std::to_string(planes.count() - 1));
   }
   // The array's base keeps the readout, and with it the slab, alive.
   const py::capsule owner(new SharedReadout(self),
@@ -68,8 +69,12 @@ void register_readout(py::module_& module) {
       .def(
           "compressed_bytes",
           [](const Readout& self, std::size_t plane) {
-            if (plane >= self.compressed().planes()) throw UsageError("plane " + std::to_string(plane));
-            return self.compressed().code_bytes(plane);
+            const CompressedPlanes& tiles = self.compressed();
+            if (plane >= tiles.planes()) {
+              throw UsageError("plane " + std::to_string(plane) + " does not exist: give 0 to " +
+                               std::to_string(tiles.planes() - 1));
+            }
+            return tiles.code_bytes(plane);
           },
           py::arg("index"))
       .def_property_readonly("memory", &Readout::memory);

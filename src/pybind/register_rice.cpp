@@ -24,11 +24,11 @@ py::bytes encode(const py::array& pixels, unsigned block, const std::optional<st
   std::vector<std::uint8_t> out(rice_bound(static_cast<std::size_t>(pixels.size()), width, block));
   std::size_t length = 0;
   const py::dtype type = pixels.dtype();
-  if (type.is(py::dtype::of<std::int32_t>())) {
+  if (type.equal(py::dtype::of<std::int32_t>())) {
     length = rice_encode(pixels_of<std::int32_t>(pixels), out, block, level);
-  } else if (type.is(py::dtype::of<std::int16_t>())) {
+  } else if (type.equal(py::dtype::of<std::int16_t>())) {
     length = rice_encode_reference(pixels_of<std::int16_t>(pixels), out, block);
-  } else if (type.is(py::dtype::of<std::int8_t>())) {
+  } else if (type.equal(py::dtype::of<std::int8_t>())) {
     length = rice_encode_reference(pixels_of<std::int8_t>(pixels), out, block);
   } else {
     throw UsageError("RICE_1 takes int32, int16 or int8 pixels in native byte order, not " +
@@ -40,7 +40,12 @@ py::bytes encode(const py::array& pixels, unsigned block, const std::optional<st
 template <typename T>
 py::array decode_as(std::span<const std::uint8_t> code, std::size_t pixels, unsigned block) {
   py::array_t<T> array(static_cast<py::ssize_t>(pixels));
-  const RiceStatus status = rice_decode(code, std::span<T>(array.mutable_data(), pixels), block);
+  const std::span<T> out(array.mutable_data(), pixels);
+  RiceStatus status = RiceStatus::ok;
+  {
+    const py::gil_scoped_release release;
+    status = rice_decode(code, out, block);
+  }
   if (status != RiceStatus::ok) {
     throw FormatError(std::string("RICE_1 tile of ") + std::to_string(code.size()) + " bytes for " +
                       std::to_string(pixels) + " pixels: " + rice_status_text(status));

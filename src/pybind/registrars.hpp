@@ -45,6 +45,12 @@ class ByteView {
   std::size_t size_;
 };
 
+/// The bytes of a path in the file system's encoding: str, bytes or os.PathLike, any name that a file can
+/// have.
+[[nodiscard]] std::string path_bytes(const py::object& path);
+/// The str of such bytes, as os.fsdecode makes it.
+[[nodiscard]] py::object path_text(const std::string& path);
+
 using Int32Array = py::array_t<std::int32_t, py::array::c_style>;
 
 /// The level a caller names, or the active one. Throws UsageError for a level that is not available.
