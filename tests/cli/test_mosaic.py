@@ -191,3 +191,11 @@ def test_two_files_of_one_ccd(run: Run, raws: Path, tmp_path: Path) -> None:
     done = run("mosaic", path, "copy.fits")
     assert done.code == 2
     assert "both show R22_S11" in done.error
+
+
+def test_guider_stamps(run: Run, require_shared: Callable[..., Path]) -> None:
+    path = require_shared("data", "raws", "guider__MC_C_20240918_000013_R00_SG0_guider.fits")
+    for command in ("mosaic", "show"):
+        done = run(command, path)
+        assert done.code == 1
+        assert "guider stamps" in done.error

@@ -300,6 +300,11 @@ class _Raws:
         # Few files: more threads inside each of them.
         inside = max(1, self._threads // len(paths))
         files = [open_raw(path, threads=inside, camera=camera) for path in paths]
+        for file in files:
+            if "N_STAMPS" in file.header:
+                raise FormatError(
+                    f"{file.path}: guider stamps are no readout of a CCD; give raw files of whole CCDs"
+                )
         if image is not None:
             files = [file for file in files if _image_name(file) == image]
             if not files:
