@@ -248,6 +248,7 @@ def read_sources(
             worker.join()
     if loop.stopped is not None:
         raise loop.stopped
+    loop.failures.sort(key=_said)  # workers finish in any order; what is said does not depend on it
     if len(loop.failures) == 1:
         raise loop.failures[0]
     if loop.failures:
