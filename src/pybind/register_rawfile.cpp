@@ -1,7 +1,9 @@
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "raftwright/atomic_file.hpp"
 #include "raftwright/error.hpp"
@@ -40,19 +42,21 @@ int bitpix_of(const py::array& array) {
                    " in native byte order");
 }
 
-/// Gathers the HDUs of one file. Readouts whose rows it refers to are kept alive.
+/// Gathers the HDUs of one file. Readouts whose rows it refers to are kept alive. Thread-safe.
 class Writer {
  public:
   void add_header_only(const py::bytes& cards) {
-    const FitsHeader written = append_header_only(pieces_, header_from(cards));
-    if (primary_.empty()) primary_ = written.text();
+    FitsHeader header = header_from(cards);
+    append([&] {
+      const FitsHeader written = append_header_only(pieces_, std::move(header));
+      if (primary_.empty()) primary_ = written.text();
+    });
   }
 
   void add_compressed(const py::bytes& cards, const std::shared_ptr<Readout>& readout, std::size_t plane) {
     const FitsHeader header = header_from(cards);
     const std::shared_ptr<const CompressedPlanes> tiles(readout, &readout->compressed());
-    const py::gil_scoped_release release;
-    append_compressed_image(pieces_, header, tiles, plane);
+    append([&] { append_compressed_image(pieces_, header, tiles, plane); });
   }
 
   void add_plain(const py::bytes& cards, const std::shared_ptr<Readout>& readout, std::size_t plane) {
@@ -65,8 +69,9 @@ class Writer {
       throw UsageError("rows of the readout have not come: finish it before its pixels are written");
     }
     const FitsHeader header = header_from(cards);
-    const py::gil_scoped_release release;
-    append_plain_image(pieces_, header, 32, planes.plane(plane), planes.width() * planes.height());
+    append([&] {
+      append_plain_image(pieces_, header, 32, planes.plane(plane), planes.width() * planes.height());
+    });
   }
 
   void add_compressed_array(const py::bytes& cards, const Int32Array& pixels, unsigned threads) {
@@ -76,17 +81,18 @@ class Writer {
     const auto height = static_cast<std::size_t>(pixels.shape(0));
     const auto width = static_cast<std::size_t>(pixels.shape(1));
     const std::int32_t* first = pixels.data();
-    const py::gil_scoped_release release;
-    const auto tiles = std::make_shared<CompressedPlanes>(1, width, height);
-    constexpr std::size_t rows = CompressedPlanes::kRunRows;
-    parallel_for((height + rows - 1) / rows, threads, [&](std::size_t run) {
-      const std::size_t row = run * rows;
-      tiles->encode(row, std::min(rows, height - row),
-                    [&](std::size_t r, std::span<const std::int32_t*> pointers) {
-                      pointers[0] = first + (row + r) * width;
-                    });
+    append([&] {
+      const auto tiles = std::make_shared<CompressedPlanes>(1, width, height);
+      constexpr std::size_t rows = CompressedPlanes::kRunRows;
+      parallel_for((height + rows - 1) / rows, threads, [&](std::size_t run) {
+        const std::size_t row = run * rows;
+        tiles->encode(row, std::min(rows, height - row),
+                      [&](std::size_t r, std::span<const std::int32_t*> pointers) {
+                        pointers[0] = first + (row + r) * width;
+                      });
+      });
+      append_compressed_image(pieces_, header, tiles, 0);
     });
-    append_compressed_image(pieces_, header, tiles, 0);
   }
 
   void add_plain_array(const py::bytes& cards, const py::array& pixels) {
@@ -95,28 +101,64 @@ class Writer {
     const FitsHeader header = header_from(cards);
     const auto count = static_cast<std::size_t>(pixels.size());
     const void* first = pixels.data();
-    const py::gil_scoped_release release;
-    append_plain_image(pieces_, header, bitpix, first, count);
+    append([&] { append_plain_image(pieces_, header, bitpix, first, count); });
   }
 
-  [[nodiscard]] std::uint64_t size() const noexcept { return pieces_.size(); }
-  [[nodiscard]] py::bytes primary_cards() const { return {primary_}; }
+  [[nodiscard]] std::uint64_t size() const {
+    const py::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    return pieces_.size();
+  }
+
+  [[nodiscard]] py::bytes primary_cards() const {
+    std::string cards;
+    {
+      const py::gil_scoped_release release;
+      const std::lock_guard lock(mutex_);
+      cards = primary_;
+    }
+    return {cards};
+  }
 
   [[nodiscard]] py::dict publish_as(const py::object& path, bool durable) const {
     const std::string name = path_bytes(path);
-    if (pieces_.size() == 0)
-      throw UsageError("a file of no HDU cannot be published: add a primary header first");
     PublishResult result;
     {
       const py::gil_scoped_release release;
+      const std::lock_guard lock(mutex_);
+      check_whole();
+      if (pieces_.size() == 0) {
+        throw UsageError("a file of no HDU cannot be published: add a primary header first");
+      }
       result = publish(pieces_, name, durable);
     }
     return as_dict(result);
   }
 
  private:
+  void check_whole() const {
+    if (broken_) throw UsageError("an earlier HDU was added only in part: start the file again");
+  }
+
+  /// Adds an HDU without the GIL, one at a time. One that failed half-way spoils the file for good.
+  template <typename Work>
+  void append(Work&& work) {
+    const py::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    check_whole();
+    const std::uint64_t before = pieces_.size();
+    try {
+      work();
+    } catch (...) {
+      broken_ = pieces_.size() != before;
+      throw;
+    }
+  }
+
+  mutable std::mutex mutex_;
   FilePieces pieces_;
   std::string primary_;
+  bool broken_ = false;
 };
 
 }  // namespace

@@ -324,3 +324,12 @@ def test_failures_of_the_storage_stay_that(short: bool, kind: type[Exception]) -
     with pytest.raises(kind, match=r"2 of 2 sources failed") as caught:
         raftwright.assemble(Image())
     assert "Errno" not in str(caught.value)
+
+
+def test_a_fill_value_that_pixels_have_too_hides_none_of_them() -> None:
+    image = small("LATISS", ["00/0"], "AT_S_20260101_000001")
+    plain = raftwright.assemble(image)
+    value = int(plain[0].segments["Segment10"][5, 10])
+    same = raftwright.assemble(image, fill=value)
+    assert np.array_equal(same[0].mosaic(bin=4), plain[0].mosaic(bin=4))
+    assert np.array_equal(same.mosaic(bin=4), plain.mosaic(bin=4))

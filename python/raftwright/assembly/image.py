@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AssembledImage", "Ccd", "RaftImage"]
 
+_NO_PIXEL = -(2**31)  # marks nothing as missing: no pixel of at most 31 bits has this value
+
 
 class _Segments(Mapping[str, "NDArray[np.int32]"]):
     """The segments of a CCD by name (``Segment10``) or amplifier (``C10``), in the order of their HDUs."""
@@ -86,7 +88,7 @@ class Ccd:
         camera geometry has them: shape (4000, 4072) for ITL, (4004, 4096) for E2V, (4096, 4608) with
         ``overscan``, divided by ``bin``. See `raftwright.assembly.paint`."""
         layout = ccd_mosaic(self.detector, self.geometry, overscan=overscan)
-        return paint(layout, {self.name: self.planes}, bin=bin, missing=self.fill, fill=self.fill)
+        return paint(layout, {self.name: self.planes}, bin=bin, missing=_marker([self]), fill=self.fill)
 
     @property
     def planes(self) -> list[NDArray[np.int32]]:
@@ -101,6 +103,11 @@ class Ccd:
         )
 
 
+def _marker(ccds: Sequence[Ccd]) -> int:
+    """The value that stands for missing pixels, if any is missing: a fill value may be a pixel's too."""
+    return next((ccd.fill for ccd in ccds if ccd.missing_pixels), _NO_PIXEL)
+
+
 class _Ccds:
     """Some CCDs at their places in the focal plane."""
 
@@ -113,9 +120,8 @@ class _Ccds:
 
     def mosaic(self, *, bin: int = 1, overscan: bool = False, fill: int = 0) -> NDArray[np.int32]:
         """All CCDs at their true places, gaps included, as one int32 image; gaps have the value ``fill``."""
-        missing = self.ccds[0].fill if self.ccds else -1
         planes = {ccd.name: ccd.planes for ccd in self.ccds}
-        return paint(self.layout(overscan=overscan), planes, bin=bin, missing=missing, fill=fill)
+        return paint(self.layout(overscan=overscan), planes, bin=bin, missing=_marker(self.ccds), fill=fill)
 
 
 class RaftImage(_Ccds):

@@ -3,9 +3,10 @@
 A YAML mapping of section names to lists of records `{keyword, value, comment}`; a record without a keyword
 is a title. The sections that count here:
 
-    PRIMARY                 every file of the image R22S00_PRIMARY          the file of one CCD
-    (`R22_S00_PRIMARY` is the same) R22S00_Segment10        the extension of one segment REB_COND,
-    CONFIG_COND   the condition HDUs; also `R22S00_REB_COND` for a CCD, `R22Reb0_REB_COND` for a board
+    PRIMARY                  every file of the image
+    R22S00_PRIMARY           the file of one CCD (`R22_S00_PRIMARY` is the same)
+    R22S00_Segment10         the extension of one segment
+    REB_COND, CONFIG_COND    the condition HDUs; `R22S00_REB_COND` for a CCD, `R22Reb0_REB_COND` for a board
 
 A document comes from outside: its size, depth and number of records are bounded, tags that would build
 objects are refused, and what a record holds is taken as data only.
