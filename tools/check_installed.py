@@ -15,13 +15,16 @@ from pathlib import Path
 PAGES = ("simulate", "assemble", "verify", "mosaic", "replay", "info", "show", "camera", "bench")
 
 
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """One call of the command line beside this interpreter."""
+    program = str(Path(sys.executable).with_name("raftwright"))
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=300, check=False)
+
+
 def run(*arguments: str) -> str:
-    """Output of the command line beside this interpreter."""
-    command = [str(Path(sys.executable).with_name("raftwright")), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, (
-        f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
-    )
+    """What a call that must succeed printed."""
+    done = command(*arguments)
+    assert done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
@@ -34,11 +37,13 @@ def main() -> None:
         assert importlib.util.find_spec(extra) is None, (
             f"{extra} is here: this is no environment without extras"
         )
-    modules = [module.name for module in pkgutil.walk_packages(raftwright.__path__, "raftwright.")]
+    found = [module.name for module in pkgutil.walk_packages(raftwright.__path__, "raftwright.")]
+    # A library that lies beside the modules is none; drawing needs the extra `show`.
+    modules = [name for name in found if not name.startswith(("raftwright.lib", "raftwright.picture"))]
     for module in modules:
         import_module(module)
 
-    build = json.loads(run("info", "--build", "--json"))
+    build = json.loads(run("info", "--build", "--json"))["build"]
     for page in PAGES:
         assert page in run(page, "--help")
     with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +53,11 @@ def main() -> None:
         raws = sorted(str(path) for path in Path(folder, "raws").rglob("*.fits"))
         assert raws
         run("verify", *raws, "--against", str(recording))
-    print(f"{len(modules)} modules import, an image goes through, without any extra; core: {build}")
+        drawn = command("show", str(recording), "--out", f"{folder}/picture.png")
+        assert drawn.returncode != 0, "a picture without the extra that draws it?"
+        assert "raftwright[show]" in drawn.stderr, drawn.stderr
+    print(f"{len(modules)} modules import and an image goes through, without any extra")
+    print("core: " + ", ".join(f"{key} {value}" for key, value in build.items()))
 
 
 if __name__ == "__main__":
