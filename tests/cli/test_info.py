@@ -107,6 +107,25 @@ def test_hostile_names_cannot_act_on_a_terminal(run: Run, raws: Path, tmp_path: 
     assert run("info", evil, "--json").json["path"] == str(evil)
 
 
+def test_hostile_headers_choose_no_path(run: Run, raws: Path, tmp_path: Path) -> None:
+    from astropy.io import fits
+
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    with fits.open(next(raws.glob("*S11.fits")), disable_image_compression=True) as file:
+        file[0].header["OBSID"] = "../../evil/x"
+        file.writeto(inside / "x.fits", output_verify="ignore")
+    for command in ("show", "mosaic"):
+        done = run(command, inside / "x.fits", "--json")
+        assert done.code == 0, done.err
+        assert Path(done.json["path"]).parent == Path(".")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "______evil_x_R22_S11.fits",
+        "______evil_x_R22_S11.png",
+        "inside",
+    ]
+
+
 # --- camera -------------------------------------------------------------------------------------------
 
 

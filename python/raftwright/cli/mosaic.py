@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from raftwright.cli.canvas import Canvas
     from raftwright.rawfile.cards import Card
 
-__all__ = ["extent_name", "mosaic"]
+__all__ = ["extent_name", "file_stem", "mosaic"]
 
 _BLANK = -1
 
@@ -102,7 +103,7 @@ def mosaic(
     )
     factor = bin or (1 if len(exposure.ccds) == 1 else 8)
     canvas = Canvas(exposure.ccds, bin=factor, overscan=overscan, debias=debias, electrons=electrons)
-    target = out or Path(f"{exposure.name}_{extent_name(exposure)}.fits")
+    target = out or Path(f"{file_stem(exposure)}.fits")
     with progress(f"painting {exposure.name}") as advance:
         exposure.each(canvas.put, threads=threads, progress=advance)
     result = _write(canvas, exposure, target, plain=plain, overwrite=overwrite)
@@ -143,6 +144,12 @@ def extent_name(exposure: Exposure) -> str:
         return exposure.ccds[0][0].name
     rafts = sorted({detector.raft for detector, _ in exposure.ccds})
     return rafts[0] if len(rafts) == 1 else "focal_plane"
+
+
+def file_stem(exposure: Exposure) -> str:
+    """`<image>_<extent>` as a plain file name: an image's name comes from a file and may be anything."""
+    text = re.sub(r"[^A-Za-z0-9_+-]", "_", f"{exposure.name[:80]}_{extent_name(exposure)}")
+    return text.lstrip("-") or "mosaic"
 
 
 def _write(canvas: Canvas, exposure: Exposure, path: Path, *, plain: bool, overwrite: bool) -> dict[str, Any]:

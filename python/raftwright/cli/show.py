@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raftwright.cli.console import console
+from raftwright.cli.console import clean, console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, seconds, size
 from raftwright.cli.inputs import Exposure, open_exposure
-from raftwright.cli.mosaic import extent_name
+from raftwright.cli.mosaic import extent_name, file_stem
 from raftwright.cli.options import (
     CameraOption,
     DetectorsOption,
@@ -134,7 +134,7 @@ def show(
         threads=threads,
         salvage=salvage,
     )
-    target = out or Path(f"{exposure.name}_{extent_name(exposure)}.png")
+    target = out or Path(f"{file_stem(exposure)}.png")
     longest = max(lay_out(exposure.ccds, overscan=overscan).shape)
     factor = max(1, math.ceil(longest / side))
     canvas = Canvas(exposure.ccds, bin=factor, overscan=overscan, debias=not raw, electrons=electrons)
@@ -239,13 +239,12 @@ def _page(
     if canvas.missing:
         notes.append(f"{count(canvas.missing, 'pixel')} missing")
     wcs = canvas.layout.wcs.binned(canvas.bin)
-    detector = exposure.ccds[0][0]
     return Page(
         pixels=canvas.pixels,
         drawn=drawn,
         missing=missing,
         limits=limits,
-        title=f"{exposure.name}   {extent_name(exposure).replace('_', ' ') if not single else detector.name}",
+        title=f"{clean(exposure.name, 60)}   {extent_name(exposure).replace('focal_plane', 'focal plane')}",
         notes=notes,
         unit="electrons" if canvas.electrons else "adu",
         axes=("x of the CCD", "y of the CCD") if single else ("x of the focal plane", "y of the focal plane"),
