@@ -184,7 +184,17 @@ def _sync(directory: Path) -> None:
 
 
 def _created(path: Path) -> int:
-    """Time of creation for a file under this name: that of the file that is there, else now; in whole ms."""
+    """Time of creation for a file under this name: that of the raw file that is there, or of one kept beside
+    a stranger, else now; in whole ms."""
+    for there in (path, *sorted(path.parent.glob(f"{path.name}.conflict-*"))):
+        moment = _date_of(there)
+        if moment is not None:
+            return moment
+    return times.now() // 1_000_000 * 1_000_000
+
+
+def _date_of(path: Path) -> int | None:
+    """DATE of a raw file; None where there is none."""
     head = b""
     try:
         if path.is_file():  # nothing else is waited for
@@ -198,8 +208,8 @@ def _created(path: Path) -> int:
             try:
                 return times.parse_iso(card.value)
             except FormatError:
-                break  # what is there is no raw file: it will be a conflict, and stay
-    return times.now() // 1_000_000 * 1_000_000
+                return None  # what is there is no raw file: it will be a conflict, and stay
+    return None
 
 
 class _Writer:
