@@ -233,7 +233,7 @@ TEST_CASE("means are exact, rounded half away from zero, whatever the values") {
   constexpr std::int32_t low = std::numeric_limits<std::int32_t>::min();
   CHECK(mean({high, high, high, high}) == high);
   CHECK(mean({low, low, low, low}) == low);
-  CHECK(mean({high, low, high, low}) == -1);  // -0.5
+  CHECK(mean({high, low, high, low}) == -1);          // -0.5
   CHECK(mean({high, high, high, high - 2}) == high);  // half below it
   CHECK(mean({high, high, high, high - 3}) == high - 1);
 
