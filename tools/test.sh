@@ -25,20 +25,22 @@ skip() {
   return $skipped
 }
 
+on_x86_64() { [ "$(uname -m)" = x86_64 ] || { printf 'skipped: this stage is for x86-64 hosts\n' && return 1; }; }
+
 stage_core() { # the package and the C++ tests from one build tree; the tests with each set of kernels
   tools/install.sh tests
   ctest --preset release
 }
 
 stage_baseline() { # the same programs on a processor without AVX, as a wheel may meet one
-  [ "$(uname -m)" = x86_64 ] || skip "this is no x86-64"
+  on_x86_64 || return $skipped
   command -v qemu-x86_64-static >/dev/null || skip "qemu-x86_64-static is not installed"
   tools/install.sh tests
   qemu-x86_64-static -cpu qemu64 build/release/cpp/tests/raftwright_tests --test-case-exclude='*[slow]*'
 }
 
 stage_aarch64() { # cross build, run under qemu-user
-  [ "$(uname -m)" = x86_64 ] || skip "the cross build is for x86-64 hosts"
+  on_x86_64 || return $skipped
   command -v aarch64-linux-gnu-g++ >/dev/null || skip "aarch64-linux-gnu-g++ is not installed"
   command -v qemu-aarch64-static >/dev/null || skip "qemu-aarch64-static is not installed"
   configure aarch64
