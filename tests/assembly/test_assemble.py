@@ -295,6 +295,8 @@ def test_as_many_threads_as_the_system_gives(monkeypatch: pytest.MonkeyPatch) ->
 class _Broken:
     """A source whose store fails."""
 
+    final = True
+
     def __init__(self, info: SourceInfo, short: bool) -> None:
         self.info = info
         self._short = short

@@ -49,6 +49,8 @@ def assert_store(store: Store, camera: Camera | None = None, *, images: int = 2,
         assert name in by_folder[image.info.folder], f"{name} is not listed in its folder"
         assert store.image(name).info == image.info, "asked again, it says something else"
         assert_image(image, camera, seed=seed)
+    underway = store.underway()
+    assert underway == sorted(set(underway)), "underway() must be sorted, without doubles"
     begun = time.monotonic()
     for notice in store.notices(timeout=0.0):
         assert isinstance(notice, Notice), "notices() must give Notice"
@@ -91,6 +93,7 @@ def assert_source(source: Source, *, seed: int = 1) -> None:
     assert isinstance(source, Source), "it lacks a part of Source"
     info = source.info
     size = info.bytes
+    assert source.final is True, "a source of a complete image is final"
     assert size % info.registers.pixels == 0, f"{size} bytes do not fill the samples of {info.registers}"
     _assert_bounds(source)
 

@@ -32,6 +32,11 @@ class MemorySource:
         """As given."""
         return self._info
 
+    @property
+    def final(self) -> bool:
+        """Always."""
+        return True
+
     def available(self, offset: int, length: int) -> list[tuple[int, int]]:
         """Ranges [begin, end) outside the gaps of the description. Raises UsageError."""
         check_range(self._info, offset, length)
@@ -41,6 +46,11 @@ class MemorySource:
         """Exactly `length` bytes. Raises UsageError."""
         check_range(self._info, offset, length)
         return bytes(self._data[offset : offset + length])
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """The bytes without a copy. Raises UsageError."""
+        check_range(self._info, offset, length)
+        return self._data[offset : offset + length]
 
     def readinto(self, offset: int, buffer: Buffer) -> int:
         """Fills a buffer up to the stream's end; returns how many bytes. Raises UsageError."""

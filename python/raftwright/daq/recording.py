@@ -64,6 +64,11 @@ class RecordedSource:
         """Its file."""
         return self._path
 
+    @property
+    def final(self) -> bool:
+        """Always: a recording appears whole."""
+        return True
+
     def available(self, offset: int, length: int) -> list[tuple[int, int]]:
         """Ranges [begin, end) that are neither recorded as missing nor cut off. Raises UsageError."""
         check_range(self._info, offset, length)
@@ -204,6 +209,10 @@ class RecordedStore:
     def images(self, folder: str | None = None) -> list[str]:
         """Names of the images, of one folder or of all, sorted."""
         return sorted(info.name for info in self._infos() if folder in (None, info.folder))
+
+    def underway(self) -> list[str]:
+        """None: a recording appears whole."""
+        return []
 
     def image(self, name: str) -> RecordedImage:
         """An image by its name. Raises NotFoundError, FormatError (its image.json is bad), StorageError."""

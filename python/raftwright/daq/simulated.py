@@ -93,6 +93,11 @@ class SimulatedSource:
             self._board.layout, registers.width, registers.height, self._pattern, self._key, segments
         )
 
+    @property
+    def final(self) -> bool:
+        """Always."""
+        return True
+
     def available(self, offset: int, length: int) -> list[tuple[int, int]]:
         """Everything. Raises UsageError for a range that is not within the stream."""
         check_range(self._info, offset, length)
@@ -302,6 +307,10 @@ class SimulatedStore:
     def images(self, folder: str | None = None) -> list[str]:
         """Names of the images, sorted."""
         return list(self._names) if folder in (None, self._folder) else []
+
+    def underway(self) -> list[str]:
+        """None."""
+        return []
 
     def image(self, name: str) -> SimulatedImage:
         """An image by its name. Raises NotFoundError."""

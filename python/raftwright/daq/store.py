@@ -32,6 +32,7 @@ __all__ = [
     "check_range",
     "cut_gaps",
     "open_store",
+    "view_of",
     "writable_view",
 ]
 
@@ -46,13 +47,18 @@ class Source(Protocol):
 
     @property
     def info(self) -> SourceInfo:
-        """What the DAQ says about it."""
+        """What the DAQ says about it. The CRC is None while it is being read out."""
+        ...
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing will be added to what is available. False while it is being read out."""
         ...
 
     def available(self, offset: int, length: int) -> list[tuple[int, int]]:
         """Ranges [begin, end) within [offset, offset + length) whose bytes arrived: ordered and apart.
 
-        Raises UsageError for a range that is not within the stream.
+        While the source is read out they grow. Raises UsageError for a range that is not within the stream.
         """
         ...
 
@@ -89,8 +95,10 @@ class DaqImage(Protocol):
 class Notice(msgspec.Struct, frozen=True):
     """A hint that something happened. The catalogue knows better, always."""
 
-    kind: Literal["begun", "progress", "complete"]
+    kind: Literal["begun", "progress", "complete", "removed", "missed"]
+    """`missed`: notices were lost, or may have been; ask the catalogue."""
     image: str
+    """Empty for `missed`."""
     location: str | None = None
     bytes: int | None = None
     """Bytes of the source that can be read by now."""
@@ -108,8 +116,12 @@ class Store(Protocol):
         """Names of the complete images, of one folder or of all, sorted. No such folder: none."""
         ...
 
+    def underway(self) -> list[str]:
+        """Names of the images that are being read out, sorted."""
+        ...
+
     def image(self, name: str) -> DaqImage:
-        """An image by its name. Raises NotFoundError."""
+        """An image by its name, complete or being read out. Raises NotFoundError."""
         ...
 
     def notices(self, timeout: float | None = None) -> Iterator[Notice]:
@@ -142,6 +154,12 @@ def cut_gaps(gaps: tuple[tuple[int, int], ...], offset: int, length: int) -> lis
     if begin < end:
         left.append((begin, end))
     return left
+
+
+def view_of(source: Source, offset: int, length: int) -> memoryview | None:
+    """The bytes of a source without a copy, read-only; None where it cannot give them (`view` is optional)."""
+    view = getattr(source, "view", None)
+    return None if view is None else view(offset, length)
 
 
 def writable_view(buffer: Buffer) -> memoryview:
