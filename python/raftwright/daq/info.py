@@ -22,7 +22,9 @@ __all__ = [
     "ImageInfo",
     "SourceInfo",
     "check_source",
+    "decode_description",
     "decode_info",
+    "describe",
     "encode_info",
 ]
 
@@ -173,6 +175,43 @@ def encode_info(info: ImageInfo) -> bytes:
             f"{where}: its description is no JSON ({_short(error)}); use plain values"
         ) from None
     return _laid_out(document)
+
+
+def describe(info: ImageInfo) -> dict[str, Any]:
+    """An image as the keys of image.json, also where CRCs are unknown (null): for the stream protocol.
+
+    Sources without a file get the name that they would have in a recording.
+    """
+    document = _as_document(info)
+    for source in document["sources"]:
+        source["file"] = source["file"] or source["location"].replace("/", "-") + ".raw"
+    return document
+
+
+def decode_description(document: Mapping[str, Any], where: str) -> ImageInfo:
+    """What `describe` made, checked like an image.json but for CRCs, which may be null. Raises FormatError."""
+    sources = document.get("sources")
+    unknown: set[int] = set()
+    if isinstance(sources, list):
+        unknown = {
+            n for n, entry in enumerate(sources) if isinstance(entry, dict) and entry.get("crc32c") is None
+        }
+        document = {
+            **document,
+            "sources": [
+                {**entry, "crc32c": "00000000"} if n in unknown else entry for n, entry in enumerate(sources)
+            ],
+        }
+    info = _validated(dict(document), where)
+    if not unknown:
+        return info
+    return msgspec.structs.replace(
+        info,
+        sources=tuple(
+            msgspec.structs.replace(source, crc32c=None) if n in unknown else source
+            for n, source in enumerate(info.sources)
+        ),
+    )
 
 
 def _laid_out(document: dict[str, Any]) -> bytes:

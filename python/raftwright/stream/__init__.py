@@ -1,0 +1,29 @@
+"""Images over a network: the protocol of docs/protocol.md, its server and its client.
+
+Names are imported when they are first used, so that a client loads no server.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raftwright.stream.faults import Faults
+    from raftwright.stream.keys import KeyPair, KeyStore
+    from raftwright.stream.server import Server
+
+__all__ = ["Faults", "KeyPair", "KeyStore", "Server"]
+
+_HOMES = {
+    "Faults": "raftwright.stream.faults",
+    "KeyPair": "raftwright.stream.keys",
+    "KeyStore": "raftwright.stream.keys",
+    "Server": "raftwright.stream.server",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'raftwright.stream' has no attribute {name!r}")
