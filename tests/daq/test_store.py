@@ -47,6 +47,9 @@ class MemoryStore:
     def images(self, folder: str | None = None) -> list[str]:
         return sorted(name for name, image in self._images.items() if folder in (None, image.info.folder))
 
+    def underway(self) -> list[str]:
+        return []
+
     def image(self, name: str) -> DaqImage:
         if name not in self._images:
             raise NotFoundError(f"no image {name[:40]!a}")
