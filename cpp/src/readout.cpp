@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "raftwright/error.hpp"
 #include "raftwright/parallel.hpp"
@@ -38,7 +39,8 @@ std::vector<std::int32_t*> scratch_rows(std::size_t planes, std::size_t width) {
 
 }  // namespace
 
-Readout::Readout(StreamLayout layout, std::size_t width, std::size_t height, Products products)
+Readout::Readout(StreamLayout layout, std::size_t width, std::size_t height, Products products,
+                 PlaneMemory memory)
     : layout_(std::move(layout)), width_(width), height_(height), row_bytes_(0) {
   if (width == 0 || height == 0 || width > kMostPixels || height > kMostPixels / width) {
     throw UsageError("an image of " + std::to_string(width) + " x " + std::to_string(height) +
@@ -47,12 +49,17 @@ Readout::Readout(StreamLayout layout, std::size_t width, std::size_t height, Pro
   if (!products.pixels && !products.compressed) {
     throw UsageError("a readout needs a product: pixels, compressed or both");
   }
+  if (!products.pixels && memory.bytes.data() != nullptr) {
+    throw UsageError("memory was given for the pixels, but none were asked for: ask for both or neither");
+  }
   row_bytes_ = static_cast<std::uint64_t>(width) * layout_.sample_bytes();
   const std::size_t channels = layout_.channels();
   channel_of_.resize(channels);
   for (std::size_t channel = 0; channel < channels; ++channel)
     channel_of_[layout_.plane_of()[channel]] = channel;
-  if (products.pixels) planes_ = std::make_unique<Planes>(channels, width, height);
+  if (products.pixels) {
+    planes_ = std::make_unique<Planes>(channels, width, height, std::move(memory));
+  }
   if (products.compressed) compressed_ = std::make_unique<CompressedPlanes>(channels, width, height);
 }
 

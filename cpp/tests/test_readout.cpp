@@ -1,6 +1,8 @@
 #include "raftwright/readout.hpp"
 
 #include <algorithm>
+#include <memory>
+#include <new>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -271,4 +273,42 @@ TEST_CASE("readout: memory of pieces that wait is freed when rows complete") {
   for (std::size_t i = 1; i < packed.size(); i += 2) readout.add(i, std::span(packed).subspan(i, 1));
   CHECK(readout.memory() == before);
   CHECK(readout.complete());
+}
+
+TEST_CASE("readout: planes may lie in memory of the caller's") {
+  std::mt19937 random(23);
+  for (const Case& c : cases()) {
+    const PlaneSet planes = random_planes(c, random);
+    const std::vector<std::uint8_t> packed = stream_of(c, planes);
+    const std::size_t needed = Planes::needed(c.layout.channels(), c.width, c.height);
+    constexpr std::size_t kGuard = 64;
+    const std::shared_ptr<std::uint8_t[]> memory(
+        new (std::align_val_t{64}) std::uint8_t[needed + kGuard],
+        [](std::uint8_t* held) { operator delete[](held, std::align_val_t{64}); });
+    std::fill_n(memory.get(), needed + kGuard, std::uint8_t{0xA5});
+    {
+      Readout readout(c.layout, c.width, c.height, {true, false}, {{memory.get(), needed}, memory});
+      CHECK(memory.use_count() == 2);
+      readout.add(0, packed);
+      readout.finish(-1);
+      CHECK(readout.memory() == needed);
+      for (std::size_t plane = 0; plane < planes.size(); ++plane) {
+        const std::int32_t* pixels = readout.planes().plane(plane);
+        CHECK(reinterpret_cast<const std::uint8_t*>(pixels) >= memory.get());
+        CHECK(std::equal(planes[plane].begin(), planes[plane].end(), pixels));
+      }
+    }
+    CHECK(memory.use_count() == 1);
+    CHECK(std::all_of(memory.get() + needed, memory.get() + needed + kGuard,
+                      [](std::uint8_t byte) { return byte == 0xA5; }));
+    CHECK_THROWS_AS(Readout(c.layout, c.width, c.height, {true, false}, {{memory.get(), needed - 1}, memory}),
+                    UsageError);
+    CHECK_THROWS_AS(Readout(c.layout, c.width, c.height, {true, false}, {{memory.get() + 4, needed}, memory}),
+                    UsageError);
+    CHECK_THROWS_AS(Readout(c.layout, c.width, c.height, {false, true}, {{memory.get(), needed}, memory}),
+                    UsageError);
+    CHECK(memory.use_count() == 1);
+  }
+  CHECK_THROWS_AS(static_cast<void>(Planes::needed(0, 1, 1)), UsageError);
+  CHECK_THROWS_AS(static_cast<void>(Planes::needed(1, ~std::size_t{0}, 3)), UsageError);
 }

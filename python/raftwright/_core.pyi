@@ -59,13 +59,27 @@ def rice_encode(pixels: NDArray[Any], block: int = 32, level: Level | None = Non
 def rice_decode(code: Buffer, pixels: int, dtype: str = "int32", block: int = 32) -> NDArray[Any]: ...
 
 # --- readout under assembly --------------------------------------------------------------------------
+def planes_bytes(count: int, width: int, height: int) -> int:
+    """Bytes that the memory of a readout with so many planes must have. Raises UsageError."""
+
 @final
 class Readout:
     """One source under assembly. Thread-safe: add() may be called from many threads at once."""
 
     def __init__(
-        self, layout: StreamLayout, width: int, height: int, *, pixels: bool = True, compressed: bool = False
-    ) -> None: ...
+        self,
+        layout: StreamLayout,
+        width: int,
+        height: int,
+        *,
+        pixels: bool = True,
+        compressed: bool = False,
+        memory: Buffer | None = None,
+    ) -> None:
+        """With `memory`, a writable buffer of at least planes_bytes() bytes that starts on a cache line (64
+        bytes), the planes lie in it; it is held as long as the readout or an array of it."""
+    def _capsule(self) -> object:
+        """For the other extension modules: a capsule "raftwright.Readout" with a std::shared_ptr<Readout>*."""
     @property
     def layout(self) -> StreamLayout: ...
     @property

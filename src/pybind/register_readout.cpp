@@ -23,16 +23,37 @@ Int32Array plane_view(const SharedReadout& self, std::size_t index) {
   return Int32Array({planes.height(), planes.width()}, planes.plane(index), owner);
 }
 
+/// A writable buffer of Python's as memory for planes; it is exported until the last holder of the readout
+/// is gone, which may be in a thread without the GIL.
+PlaneMemory plane_memory(const std::optional<py::buffer>& buffer) {
+  if (!buffer) return {};
+  auto* const view = new ByteView(*buffer, true);
+  const std::shared_ptr<void> owner(view, [](void* held) {
+    const py::gil_scoped_acquire acquire;
+    delete static_cast<ByteView*>(held);
+  });
+  if (view->writable().empty()) throw UsageError("the memory for the planes is empty: see planes_bytes()");
+  return {view->writable(), owner};
+}
+
 }  // namespace
 
 void register_readout(py::module_& module) {
+  module.def("planes_bytes", &Planes::needed, py::arg("count"), py::arg("width"), py::arg("height"));
   py::class_<Readout, SharedReadout>(module, "Readout", py::is_final())
       .def(py::init([](const StreamLayout& layout, std::size_t width, std::size_t height, bool pixels,
-                       bool compressed) {
-             return std::make_shared<Readout>(layout, width, height, Products{pixels, compressed});
+                       bool compressed, const std::optional<py::buffer>& memory) {
+             return std::make_shared<Readout>(layout, width, height, Products{pixels, compressed},
+                                              plane_memory(memory));
            }),
            py::arg("layout"), py::arg("width"), py::arg("height"), py::kw_only(), py::arg("pixels") = true,
-           py::arg("compressed") = false)
+           py::arg("compressed") = false, py::arg("memory") = py::none())
+      .def("_capsule",
+           [](const SharedReadout& self) {
+             return py::capsule(new SharedReadout(self), "raftwright.Readout", [](PyObject* capsule) {
+               delete static_cast<SharedReadout*>(PyCapsule_GetPointer(capsule, "raftwright.Readout"));
+             });
+           })
       .def_property_readonly("layout", &Readout::layout, py::return_value_policy::copy)
       .def_property_readonly("width", &Readout::width)
       .def_property_readonly("height", &Readout::height)

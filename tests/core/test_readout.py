@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import mmap
 import threading
 
 import numpy as np
@@ -128,3 +129,43 @@ def test_hostile_chunks_are_refused_and_change_nothing() -> None:
             _core.Readout(layout, width, height)
     with pytest.raises(UsageError, match="product"):
         _core.Readout(layout, 1, 1, pixels=False, compressed=False)
+
+
+def test_planes_may_lie_in_memory_of_the_callers() -> None:
+    layout = LAYOUTS["science"]
+    width, height = 33, 7
+    packed = np.random.default_rng(4).bytes(width * height * layout.sample_bytes)
+    needed = _core.planes_bytes(48, width, height)
+    memory = mmap.mmap(-1, needed)
+    readout = _core.Readout(layout, width, height, memory=memory)
+    readout.add(0, packed)
+    expected = _core.unpack_reference(layout, packed)
+    first = np.frombuffer(memory, np.int32, width * height)
+    assert np.array_equal(first, expected[0])
+    plane = readout.plane(0)
+    assert np.shares_memory(plane, first)
+    del first, readout
+    gc.collect()
+    with pytest.raises(BufferError):
+        memory.close()  # the array still holds it
+    assert np.array_equal(plane.ravel(), expected[0])
+    del plane
+    memory.close()
+
+
+def test_memory_that_cannot_hold_the_planes_is_refused() -> None:
+    layout = LAYOUTS["mini"]
+    needed = _core.planes_bytes(8, 10, 10)
+    assert needed >= 8 * 10 * 10 * 4
+    memory = mmap.mmap(-1, needed + 64)
+    for bad in (memoryview(memory)[: needed - 1], memoryview(memory)[4:], memoryview(memory)[:0]):
+        with pytest.raises(UsageError, match="memory"):
+            _core.Readout(layout, 10, 10, memory=bad)
+        bad.release()
+    with pytest.raises(BufferError):
+        _core.Readout(layout, 10, 10, memory=bytes(needed))
+    with pytest.raises(UsageError, match="none were asked for"):
+        _core.Readout(layout, 10, 10, pixels=False, compressed=True, memory=memory)
+    memory.close()  # nobody kept it
+    with pytest.raises(UsageError):
+        _core.planes_bytes(0, 10, 10)

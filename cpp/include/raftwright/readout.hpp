@@ -38,8 +38,10 @@ struct Products {
 /// Thread-safe: add() may run in many threads at once, each working on the rows its chunk completed.
 class Readout {
  public:
-  /// Throws UsageError on an empty image, one of more than 2^28 pixels a plane, or no product.
-  Readout(StreamLayout layout, std::size_t width, std::size_t height, Products products);
+  /// Planes lie in `memory` if it is given (see Planes). Throws UsageError on an empty image, one of more
+  /// than 2^28 pixels a plane, no product, or memory that does not fit or without pixels to put there.
+  Readout(StreamLayout layout, std::size_t width, std::size_t height, Products products,
+          PlaneMemory memory = {});
 
   [[nodiscard]] const StreamLayout& layout() const noexcept { return layout_; }
   [[nodiscard]] std::size_t width() const noexcept { return width_; }
