@@ -159,7 +159,7 @@ def unpack(frame: Buffer) -> Header:
     if version != VERSION:
         raise WireError(
             "version",
-            f"version {version} of the protocol is not spoken here, only {VERSION}; use a release that knows it",
+            f"version {version} of the protocol is not spoken here, only {VERSION}; use one that knows it",
             {"spoken": list(SPOKEN), "got": version},
         )
     found = _TYPES.get(kind)

@@ -1,0 +1,615 @@
+"""A data socket: pulls of many peers, served in turn by one thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from typing import Any, Final
+
+import zmq
+
+from raftwright import _core
+from raftwright.daq.store import Source, check_range, cut_gaps, view_of
+from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
+from raftwright.stream import messages, wire
+from raftwright.stream.buffers import Outbox
+from raftwright.stream.messages import End, Problem, encode
+from raftwright.stream.pulls import Pull
+from raftwright.stream.refusals import Refusals, peer_of
+from raftwright.stream.shelf import Shelf
+from raftwright.stream.wire import Header, Type, WireError
+
+__all__ = ["Delivery", "Limits"]
+
+_log = logging.getLogger("raftwright.stream")
+
+_LIVE_INTERVAL: Final = 0.005
+"""Seconds between two looks at sources that are being read out."""
+_LOOKS: Final = 64
+"""Sources in such a look; with more of them looks are rarer."""
+_RETRY: Final = 0.01
+"""Seconds until a peer whose queue was full is tried again."""
+_BATCH: Final = 256
+"""Messages read before chunks are sent again."""
+_MOST_PEERS: Final = 256
+"""Connections with pulls at one socket."""
+_MOST_BODY: Final = 65536
+"""Bytes of a frame on a data socket; orders are short."""
+
+
+class Limits:
+    """What a server grants, all in bytes but `pulls` and `heartbeat` (seconds)."""
+
+    def __init__(
+        self,
+        *,
+        chunk: tuple[int, int] = (wire.MIN_CHUNK, wire.MAX_CHUNK),
+        credit: int = 256 << 20,
+        pulls: int = 256,
+        heartbeat: float = 1.0,
+        window: int = 32 << 20,
+        memory: int = 128 << 20,
+    ) -> None:
+        self.chunk = chunk
+        self.credit = credit
+        self.pulls = pulls
+        self.heartbeat = heartbeat
+        self.window = max(window, 2 * chunk[1])
+        """What ZeroMQ may hold for one peer."""
+        self.memory = max(memory, 2 * chunk[1])
+        """Buffers of one data socket."""
+
+
+class Peer:
+    __slots__ = ("identity", "in_flight", "name", "paused_until", "pulls", "queue", "waiting")
+
+    def __init__(self, identity: bytes, name: str) -> None:
+        self.identity = identity
+        self.name = name
+        self.pulls: dict[int, Pull] = {}
+        self.queue: deque[Pull] = deque()
+        self.in_flight = 0
+        self.paused_until = 0.0
+        self.waiting = False
+        """Stands in the queue of peers."""
+
+
+class Delivery:
+    """Answers PULL, CREDIT and CANCEL at one endpoint, until told to stop.
+
+    Views that a source gives are sent as they are; other sources are read into buffers, whose memory is
+    bounded. A peer for which too much is under way waits, others go on.
+    """
+
+    def __init__(self, shelf: Shelf, limits: Limits, session: int, refusals: Refusals, name: str) -> None:
+        self._shelf = shelf
+        self._limits = limits
+        self._session = session
+        self._refusals = refusals
+        self._name = name
+        self._stop = threading.Event()
+        self._peers: dict[bytes, Peer] = {}
+        self._queue: deque[Peer] = deque()
+        self._dry: dict[Pull, None] = {}
+        """Pulls whose source has nothing now."""
+        self._outbox = Outbox(limits.memory)
+        self._paused: dict[Pull, None] = {}
+        """Pulls that an injected fault holds up."""
+        self._starved = False
+        """No buffer was free."""
+        self._next_look = 0.0
+        self._next_beat = 0.0
+        self.counts: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.socket: Any = None
+        self._socket_is_new = False
+
+    def start(self, socket: Any) -> None:
+        """Takes over a bound socket; only this object's thread uses it from now on."""
+        self.socket = socket
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Asks the thread to end."""
+        self._stop.set()
+        self._outbox.wake()
+
+    def join(self, timeout: float) -> bool:
+        """Waits for it; whether it ended."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def status(self) -> dict[str, Any]:
+        """Numbers of this moment."""
+        peers = list(self._peers.values())
+        return {
+            "peers": len(peers),
+            "pulls": sum(len(peer.pulls) for peer in peers),
+            "in_flight": self._outbox.in_flight,
+            "buffers": self._outbox.held,
+            **self.counts,
+        }
+
+    # -- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                try:
+                    self._turn()
+                except zmq.ContextTerminated:
+                    return
+                except Exception:
+                    # A mistake of ours must not end the service of all others.
+                    self.counts["internal"] += 1
+                    _log.exception("%s: internal error; pulls of all peers are given up", self._name)
+                    self._forget_all()
+                    self._stop.wait(0.1)
+        finally:
+            self.socket.close()
+
+    def _turn(self) -> None:
+        outbox = self._outbox
+        poller = self._poller()
+        while not self._stop.is_set():
+            now = time.monotonic()
+            events = dict(poller.poll(self._patience(now)))
+            if outbox.fd in events:
+                outbox.drain()
+            if self.socket in events:
+                self._receive()
+            self._collect()
+            now = time.monotonic()
+            if now >= self._next_beat:
+                self._beat(now)
+            if self._dry and now >= self._next_look:
+                self._look(now)
+            for _ in range(8):
+                if not self._queue or not self._serve(self._queue.popleft()):
+                    break
+            if self._socket_is_new:
+                poller = self._poller()
+
+    def _poller(self) -> zmq.Poller:
+        poller = zmq.Poller()
+        poller.register(self.socket, zmq.POLLIN)
+        poller.register(self._outbox.fd, zmq.POLLIN)
+        self._socket_is_new = False
+        return poller
+
+    def _patience(self, now: float) -> int:
+        """Milliseconds that the next poll may take."""
+        self._outbox.waiting = False
+        if self._queue and not self._starved:
+            return 0
+        self._outbox.waiting = True
+        if self._collect():  # what came before `waiting` was set
+            return 0
+        wait = 1.0
+        if self._peers:
+            wait = min(wait, self._next_beat - now)
+        if self._dry:
+            wait = min(wait, self._next_look - now)
+        return max(0, min(1000, int(wait * 1000) + 1))
+
+    def _collect(self) -> bool:
+        """Takes note of what was sent; whether anything was."""
+        done = self._outbox.collect()
+        for identity, size in done:
+            peer = self._peers.get(identity)
+            if peer is not None:
+                peer.in_flight = max(0, peer.in_flight - size)  # some may be of a connection before
+                if peer.queue and not peer.waiting and peer.in_flight < self._limits.window:
+                    self._enqueue(peer)
+                elif not peer.pulls and not peer.in_flight:
+                    self._peers.pop(identity, None)
+        if done:
+            self._starved = False
+        return bool(done)
+
+    # -- what comes in
+
+    def _receive(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                frames = [self.socket.recv(zmq.NOBLOCK, copy=False)]
+            except zmq.Again:
+                return
+            count = 1
+            while frames[-1].more if count <= 3 else self.socket.getsockopt(zmq.RCVMORE):
+                frame = self.socket.recv(copy=False)
+                count += 1
+                if count <= 3:
+                    frames.append(frame)
+            self._handle(frames, count)
+
+    def _handle(self, frames: list[Any], count: int) -> None:
+        identity = frames[0].bytes
+        request = 0
+        try:
+            if count != 3:
+                raise WireError("malformed", f"a message has a header and a body, not {count - 1} frames")
+            header = wire.unpack(frames[1].buffer)
+            request = header.request
+            if header.type is Type.CREDIT:
+                wire.check_body(header, frames[2].buffer)
+                self._credit(identity, header)
+            elif header.type is Type.PULL:
+                body = frames[2].bytes
+                wire.check_body(header, body)
+                self._pull(identity, header, body, frames[1])
+            elif header.type is Type.CANCEL:
+                wire.check_body(header, frames[2].buffer)
+                self.counts["cancelled"] += 1
+                self._close(identity, header.request)
+            else:
+                raise WireError("unknown-type", f"a data socket does not take {header.type.name}")
+        except WireError as error:
+            self._refusals.add(error.code, peer_of(frames[-1], identity), str(error))
+            self._error(identity, request, error.code, str(error), error.more)
+
+    def _credit(self, identity: bytes, header: Header) -> None:
+        peer = self._peers.get(identity)
+        pull = None if peer is None else peer.pulls.get(header.request)
+        if peer is None or pull is None:
+            return  # it has ended meanwhile
+        pull.credit += header.length
+        if pull.credit > self._limits.credit:
+            self._close(identity, header.request)
+            raise WireError(
+                "limit", f"more than {self._limits.credit} bytes of credit for one pull; grant less at a time"
+            )
+        self._make_ready(peer, pull)
+
+    def _pull(self, identity: bytes, header: Header, body: bytes, frame: Any) -> None:
+        self.counts["pull_requests"] += 1
+        order = messages.decode(body, messages.Pull, _MOST_BODY)
+        limits = self._limits
+        peer = self._peers.get(identity)
+        low, high = limits.chunk
+        if header.request == 0 or (peer is not None and header.request in peer.pulls):
+            raise WireError("malformed", f"request number {header.request} is 0 or taken; use a new one")
+        if header.image_key != wire.image_key(order.image) or header.source_key != wire.source_key(
+            order.location
+        ):
+            raise WireError("malformed", "the keys of the header are not those of the names in the body")
+        if not low <= order.chunk <= high:
+            raise WireError("limit", f"chunks of {order.chunk} bytes; there are those of {low} to {high}")
+        if order.credit > limits.credit:
+            raise WireError("limit", f"credit of {order.credit} bytes; up to {limits.credit} can be granted")
+        if peer is not None and len(peer.pulls) >= limits.pulls:
+            raise WireError(
+                "limit", f"more than {limits.pulls} pulls of one connection; wait for some to end"
+            )
+        if peer is None and len(self._peers) >= _MOST_PEERS:
+            raise WireError("busy", f"{_MOST_PEERS} clients are pulling here; try again later")
+        try:
+            shelved = self._shelf.image(order.image)
+            source = shelved.image.source(order.location)
+            try:
+                check_range(source.info, header.offset, header.length)
+            except UsageError as error:
+                raise WireError("range", str(error)) from None
+            pull = Pull(
+                identity,
+                header.request,
+                order,
+                (header.image_key, header.source_key),
+                (header.offset, header.length),
+                shelved,
+                source,
+                time.monotonic(),
+            )
+            pull.refresh(time.monotonic())
+        except WireError:
+            raise
+        except Exception as error:
+            self._failed(identity, header.request, error, "not-found")
+            return
+        if peer is None:
+            peer = self._peers[identity] = Peer(identity, peer_of(frame, identity))
+            if len(self._peers) == 1:
+                self._next_beat = min(self._next_beat, time.monotonic() + self._limits.heartbeat / 4)
+        peer.pulls[header.request] = pull
+        self._make_ready(peer, pull)
+
+    # -- what goes out
+
+    def _make_ready(self, peer: Peer, pull: Pull) -> None:
+        """Puts a pull where it belongs: its peer's queue, among the dry ones, or nowhere (no credit)."""
+        if pull.paused_until > 0.0:
+            self._paused[pull] = None
+            return
+        if not pull.ranges and not pull.final:
+            self._dry[pull] = None
+            return
+        self._dry.pop(pull, None)
+        if not pull.ready and (pull.ended or pull.piece() is not None):
+            pull.ready = True
+            if pull.ended:
+                peer.queue.appendleft(pull)
+            else:
+                peer.queue.append(pull)
+            if not peer.waiting:
+                self._enqueue(peer)
+
+    def _enqueue(self, peer: Peer) -> None:
+        peer.waiting = True
+        self._queue.append(peer)
+
+    def _serve(self, peer: Peer) -> bool:
+        """Sends one chunk of a peer's next pull; False when nothing can be sent to anybody just now."""
+        peer.waiting = False
+        now = time.monotonic()
+        if self._peers.get(peer.identity) is not peer or not peer.queue:
+            return True
+        if peer.in_flight >= self._limits.window or now < peer.paused_until:
+            return True  # `_collect` or `_beat` brings it back
+        pull = peer.queue.popleft()
+        pull.ready = False
+        try:
+            self._send_next(peer, pull, now)
+        except NoBufferError:
+            peer.queue.appendleft(pull)
+            pull.ready = True
+            self._starved = True
+        except FullError:
+            peer.queue.appendleft(pull)
+            pull.ready = True
+            peer.paused_until = now + _RETRY
+            self._next_beat = min(self._next_beat, now + _RETRY)
+            return True
+        except GoneError:
+            self._forget(peer)
+            return True
+        except Exception as error:
+            self._close(peer.identity, pull.request)
+            self._failed(peer.identity, pull.request, error, "gone")
+        if peer.queue and not peer.waiting:
+            self._enqueue(peer)
+        return not self._starved
+
+    def _send_next(self, peer: Peer, pull: Pull, now: float) -> None:
+        piece = pull.piece()
+        if piece is not None:
+            self._send_chunk(peer, pull, *piece, now)
+            if not pull.ranges:
+                pull.refresh(now)
+        elif pull.ended:
+            self._end(peer, pull)
+            return
+        self._make_ready(peer, pull)
+
+    def _send_chunk(self, peer: Peer, pull: Pull, begin: int, end: int, now: float) -> None:
+        body, buffer, crc = self._read(peer, pull, begin, end - begin)
+        header = wire.pack(
+            Header(
+                Type.CHUNK,
+                pull.request,
+                begin,
+                end - begin,
+                pull.image_key,
+                pull.source_key,
+                pull.sequence,
+                self._session,
+            ),
+            body_crc=crc,
+        )
+        self._transmit(peer, pull, header, body, buffer)
+        pull.sequence += 1
+        pull.advance(begin, end, now)
+
+    def _transmit(
+        self,
+        peer: Peer,
+        pull: Pull,  # noqa: ARG002 - for those who do worse
+        header: bytes,
+        body: memoryview,
+        buffer: bytearray | None,
+    ) -> None:
+        """Sends a chunk, without a copy."""
+        try:
+            self._send(peer.identity, header, body, buffer)
+        except Exception:
+            if buffer is not None:
+                self._outbox.give_back(buffer)
+            raise
+        peer.in_flight += body.nbytes
+        self.counts["chunks"] += 1
+        self.counts["bytes"] += body.nbytes
+
+    def _read(
+        self, peer: Peer, pull: Pull, offset: int, length: int
+    ) -> tuple[memoryview, bytearray | None, int]:
+        """A chunk's bytes, the buffer that they are in if it is ours, and their CRC-32C."""
+        source: Source = pull.source
+        view = view_of(source, offset, length)
+        if view is not None:
+            sums = pull.shelved.sums
+            crc = sums.get((pull.order.location, offset, length))
+            if crc is None:
+                crc = _core.crc32c(view)
+                pull.shelved.remember(pull.order.location, offset, length, crc)
+            return memoryview(view), None, crc  # an object of its own, to see when it is let go of
+        # Who has nothing under way gets one anyway: those who do not read must not hold up the others.
+        buffer = self._outbox.buffer(length, needed=peer.in_flight == 0)
+        if buffer is None:
+            raise NoBufferError
+        try:
+            body = memoryview(buffer)[:length]
+            if source.readinto(offset, body) != length:
+                raise FormatError(f"source {pull.order.location}: fewer bytes at {offset} than it has")
+            return body, buffer, _core.crc32c(body)
+        except BaseException:
+            self._outbox.give_back(buffer)
+            raise
+
+    def _end(self, peer: Peer, pull: Pull) -> None:
+        info = pull.source.info
+        arrived = pull.source.available(0, info.bytes)
+        gaps = cut_gaps(tuple(arrived), 0, info.bytes)
+        body = encode(End(bytes=info.bytes, sent=pull.sent, crc32c=info.crc32c, gaps=gaps))
+        if len(body) > wire.MAX_BODY_TO_CLIENT:
+            raise StorageError(27, f"has too many gaps to tell ({len(gaps)})", pull.order.image)
+        self._say(peer, pull, Type.END, body)
+        self.counts["ended"] += 1
+        self._close(peer.identity, pull.request)
+
+    def _say(self, peer: Peer, pull: Pull, kind: Type, body: bytes = b"", offset: int = 0) -> None:
+        """Sends WAIT or END of a pull."""
+        header = Header(
+            kind, pull.request, offset, 0, pull.image_key, pull.source_key, pull.sequence, self._session
+        )
+        self._send(peer.identity, wire.pack(header, body), body)
+        pull.sequence += 1
+
+    def _send(
+        self, identity: bytes, header: bytes, body: bytes | memoryview, buffer: bytearray | None = None
+    ) -> None:
+        """Raises FullError and GoneError; nothing was sent then."""
+        socket = self.socket
+        try:
+            socket.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
+        except zmq.Again:
+            raise FullError from None
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                raise GoneError from None
+            raise
+        socket.send(header, zmq.SNDMORE | zmq.NOBLOCK)
+        if isinstance(body, memoryview):
+            self._outbox.watch(identity, body, buffer)
+            socket.send(body, zmq.NOBLOCK, copy=False)
+        else:
+            socket.send(body, zmq.NOBLOCK)
+
+    def _error(
+        self, identity: bytes, request: int, code: str, message: str, more: dict[str, Any] | None = None
+    ) -> None:
+        body = encode(Problem(code, message, **(more or {})))
+        header = wire.pack(Header(Type.ERROR, request, session=self._session), body)
+        try:
+            self._send(identity, header, body)
+        except (FullError, GoneError):
+            self.counts["errors_unsent"] += 1
+
+    def _failed(self, identity: bytes, request: int, error: Exception, missing: str) -> None:
+        """Tells what the store raised. `missing` is the code where it says that there is nothing."""
+        if isinstance(error, zmq.ZMQError):
+            raise error
+        if isinstance(error, NotFoundError):
+            code = missing
+        elif isinstance(error, OSError | FormatError):
+            code = "storage"
+        else:
+            code = "internal"
+            _log.error("%s: %r while serving a pull", self._name, error, exc_info=error)
+        self.counts[f"error_{code}"] += 1
+        text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
+        self._error(identity, request, code, text[:4000] or type(error).__name__)
+
+    # -- timers
+
+    def _look(self, now: float) -> None:
+        """Asks sources that are being read out for more."""
+        self._next_look = now + _LIVE_INTERVAL * (1 + len(self._dry) // _LOOKS)
+        for pull in list(self._dry):
+            peer = self._peers.get(pull.peer)
+            if peer is None or peer.pulls.get(pull.request) is not pull:
+                self._dry.pop(pull, None)
+                continue
+            try:
+                pull.refresh(now)
+            except Exception as error:
+                self._close(pull.peer, pull.request)
+                self._failed(pull.peer, pull.request, error, "gone")
+                continue
+            if pull.ranges or pull.final:
+                self._make_ready(peer, pull)
+
+    def _beat(self, now: float) -> None:
+        """WAIT where nothing was said for half a heartbeat; peers whose pause is over go on."""
+        quiet = self._limits.heartbeat * 0.4
+        self._next_beat = now + self._limits.heartbeat / 10
+        self._resume(now)
+        for peer in list(self._peers.values()):
+            if peer.paused_until > now:
+                self._next_beat = min(self._next_beat, peer.paused_until)
+                continue
+            try:
+                for pull in list(peer.pulls.values()):
+                    if now - pull.last_message >= quiet and now >= pull.silent_until:
+                        self._wait(peer, pull, now)
+            except FullError:
+                peer.paused_until = now + self._limits.heartbeat / 10
+            except GoneError:
+                self._forget(peer)
+                continue
+            if peer.queue and not peer.waiting and peer.in_flight < self._limits.window:
+                self._enqueue(peer)
+
+    def _resume(self, now: float) -> None:
+        for pull in list(self._paused):
+            if pull.paused_until > now:
+                self._next_beat = min(self._next_beat, pull.paused_until)
+                continue
+            pull.paused_until = 0.0
+            self._paused.pop(pull)
+            peer = self._peers.get(pull.peer)
+            if peer is not None and peer.pulls.get(pull.request) is pull:
+                self._make_ready(peer, pull)
+
+    def _wait(self, peer: Peer, pull: Pull, now: float) -> None:
+        try:
+            info = pull.source.info
+            there = sum(end - begin for begin, end in pull.source.available(0, info.bytes))
+        except Exception as error:
+            self._close(peer.identity, pull.request)
+            self._failed(peer.identity, pull.request, error, "gone")
+            return
+        self._say(peer, pull, Type.WAIT, offset=there)
+        pull.last_message = now
+
+    # -- ends
+
+    def _close(self, identity: bytes, request: int) -> None:
+        peer = self._peers.get(identity)
+        pull = None if peer is None else peer.pulls.pop(request, None)
+        if peer is None or pull is None:
+            return
+        self._dry.pop(pull, None)
+        if pull.ready:
+            peer.queue.remove(pull)
+            pull.ready = False
+        if not peer.pulls and not peer.in_flight:
+            self._peers.pop(identity, None)
+
+    def _forget(self, peer: Peer) -> None:
+        """The peer cannot be reached any more."""
+        self._peers.pop(peer.identity, None)
+        self.counts["peers_lost"] += 1
+        self.counts["pulls_lost"] += len(peer.pulls)
+        for pull in peer.pulls.values():
+            self._dry.pop(pull, None)
+
+    def _forget_all(self) -> None:
+        for peer in list(self._peers.values()):
+            self._forget(peer)
+        self._queue.clear()
+        self._dry.clear()
+        self._paused.clear()
+
+
+class NoBufferError(Exception):
+    """All buffers are under way."""
+
+
+class FullError(Exception):
+    """The peer's queue is full."""
+
+
+class GoneError(Exception):
+    """The peer cannot be reached."""
