@@ -1,8 +1,8 @@
 """What a service counts and times: counters, gauges, stages, losses; and the page where they can be seen.
 
 Counting costs about a microsecond and needs no other package; prometheus-client is imported when the first
-page is asked for. Labels are for a few words (`reason`, `kind`), never for names of images or files: every set
-of labels is a time series for ever. Losses of pixels and losses in a preview are never added up.
+page is asked for. Labels are for a few words (`reason`, `kind`), never for names of images or files: every
+set of labels is a time series for ever. Losses of pixels and losses in a preview are never added up.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Stage:
         self.observe(time.perf_counter() - self._running.begun.pop())
 
     def snapshot(self) -> dict[str, float]:
-        """`count`, `bytes`; in seconds `total_s`, `last_s`, `mean_s`, and of the last 512 `p50_s`, `p99_s`."""
+        """`count`, `bytes`; in seconds `total_s`, `last_s`, `mean_s`; of the last 512 `p50_s`, `p99_s`."""
         with self._lock:
             values = self._values[: min(self.count, WINDOW)]
             facts = {

@@ -219,7 +219,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - as http.server looks for it
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nobody reads that."""
