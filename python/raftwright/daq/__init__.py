@@ -7,6 +7,8 @@ checks it with `raftwright.daq.contract`.
 
 from __future__ import annotations
 
+from raftwright.daq.cadence import CadenceImage, CadenceSource, CadenceStore
+from raftwright.daq.frames import Frames, ReplayedFrames, SimulatedFrames
 from raftwright.daq.info import ImageInfo, SourceInfo, check_source
 from raftwright.daq.memory import MemoryImage, MemorySource
 from raftwright.daq.recorder import Recorded, write_recording
@@ -17,7 +19,11 @@ from raftwright.daq.sky import SkyModel
 from raftwright.daq.store import DaqImage, Notice, Source, Store, open_store
 
 __all__ = [
+    "CadenceImage",
+    "CadenceSource",
+    "CadenceStore",
     "DaqImage",
+    "Frames",
     "ImageInfo",
     "MemoryImage",
     "MemorySource",
@@ -28,6 +34,8 @@ __all__ = [
     "RecordedSource",
     "RecordedStore",
     "Registers",
+    "ReplayedFrames",
+    "SimulatedFrames",
     "SimulatedImage",
     "SimulatedSource",
     "SimulatedStore",

@@ -189,7 +189,7 @@ def describe(info: ImageInfo) -> dict[str, Any]:
 
 
 def decode_description(document: Mapping[str, Any], where: str) -> ImageInfo:
-    """What `describe` made, checked like an image.json but for CRCs, which may be null. Raises FormatError."""
+    """What `describe` made, checked like an image.json; CRCs may be null. Raises FormatError."""
     sources = document.get("sources")
     unknown: set[int] = set()
     if isinstance(sources, list):

@@ -157,7 +157,7 @@ def cut_gaps(gaps: tuple[tuple[int, int], ...], offset: int, length: int) -> lis
 
 
 def view_of(source: Source, offset: int, length: int) -> memoryview | None:
-    """The bytes of a source without a copy, read-only; None where it cannot give them (`view` is optional)."""
+    """The bytes of a source without a copy, read-only; None where it gives none (`view` is optional)."""
     view = getattr(source, "view", None)
     return None if view is None else view(offset, length)
 
