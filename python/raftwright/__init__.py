@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from raftwright.camera.model import Camera
     from raftwright.camera.registry import camera
     from raftwright.packing import StreamLayout, scramble, unpack
+    from raftwright.prompt import PromptCcd, watch
     from raftwright.rawfile import RawFile, open_raw
 
 __all__ = [
     "AssembledImage",
     "Camera",
     "Ccd",
+    "PromptCcd",
     "RaftImage",
     "RawFile",
     "StreamLayout",
@@ -38,12 +40,14 @@ __all__ = [
     "rice",
     "scramble",
     "unpack",
+    "watch",
 ]
 
 _HOMES = {
     "AssembledImage": "raftwright.assembly",
     "Camera": "raftwright.camera",
     "Ccd": "raftwright.assembly",
+    "PromptCcd": "raftwright.prompt",
     "RaftImage": "raftwright.assembly",
     "RawFile": "raftwright.rawfile",
     "StreamLayout": "raftwright.packing",
@@ -51,6 +55,7 @@ _HOMES = {
     "open_raw": "raftwright.rawfile",
     "scramble": "raftwright.packing",
     "unpack": "raftwright.packing",
+    "watch": "raftwright.prompt",
 }
 _MODULES = ("camera", "errors", "rice")  # `raftwright.camera` is a package that can be called
 

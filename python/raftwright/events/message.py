@@ -5,9 +5,10 @@ Frame 1 is the kind in ASCII: a subscription filters by it. Frame 2 is a JSON ob
     {"format": "raftwright-events/1", "kind": "fileWritten", "sequence": 17, "session": "9f...",
      "publisher": "forwarder-1", "time": "2026-11-22T04:05:06.789Z", "fields": {"instrument": "LSSTCam", ...}}
 
-`sequence` counts the events of this kind since the publisher began, from 1; `session` changes with every start
-of it. The kind `alive` comes every few seconds and says the last sequence of each kind, so that a listener
-sees the loss of the last event too. Who reads takes no offence at kinds and fields that it does not know.
+`sequence` counts the events of this kind since the publisher began, from 1; `session` changes with every
+start of it. The kind `alive` comes every few seconds and says the last sequence of each kind, so that a
+listener sees the loss of the last event too. Who reads takes no offence at kinds and fields that it does not
+know.
 
 Rafts and sensors are spelt `R22` and `S11`; `location` is the DAQ's, `22/0`.
 """

@@ -29,7 +29,8 @@ class Publisher:
     Parameters
     ----------
     bind
-        ZeroMQ endpoint, `tcp://127.0.0.1:5580`, `tcp://HOST:*` (a free port) or `ipc:///run/raftwright/events`.
+        ZeroMQ endpoint, `tcp://127.0.0.1:5580`, `tcp://HOST:*` (a free port) or
+        `ipc:///run/raftwright/events`.
     name
         Who tells it; by default the host's name and the process.
     alive

@@ -22,8 +22,8 @@ class Subscriber:
     """Listens to one or several publishers. It belongs to one thread.
 
     Where events were lost it yields one of kind ``missed`` with the fields ``of`` (the kind of the lost
-    events), ``count`` and ``publisher``; ``of`` is empty and ``count`` 0 where a publisher began anew and nobody
-    knows.
+    events), ``count`` and ``publisher``; ``of`` is empty and ``count`` 0 where a publisher began anew and
+    nobody knows.
 
     Parameters
     ----------
