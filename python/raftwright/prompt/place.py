@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,6 +21,7 @@ __all__ = [
     "PoolFacts",
     "hints",
     "make_private",
+    "own",
     "pool_directory",
     "pools",
     "slab_name",
@@ -94,6 +96,35 @@ def _attempt(directory: Path, make: object) -> os.stat_result:
             error.errno, f"{directory}: the pool cannot be there ({error.strerror}); name another directory"
         ) from None
     return result  # type: ignore[no-any-return]
+
+
+def own(directory: os.PathLike[str]) -> int:
+    """The lock that says whose pool it is; held until its descriptor is closed, or the process dies."""
+    path = os.path.join(directory, OWNER)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StorageError(
+            error.errno, f"{path} cannot be had ({error.strerror}); name another pool"
+        ) from None
+    end = time.monotonic() + 0.2
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:  # perhaps somebody only asks whose it is
+            if time.monotonic() < end:
+                time.sleep(0.01)
+                continue
+            said = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise StorageError(
+                errno.EBUSY,
+                f"the pool {os.fspath(directory)} is in use by process {said or '?'}; name another one",
+            ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
 
 
 class PoolFacts(NamedTuple):

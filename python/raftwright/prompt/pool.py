@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
-import fcntl
 import os
 import threading
-import time
 import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -16,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import zmq
 
 from raftwright.errors import FormatError, StorageError, UsageError
+from raftwright.prompt.board import describe
 from raftwright.prompt.layout import (
     BoardMeta,
-    DetectorMeta,
     PoolState,
     encode_meta,
 )
-from raftwright.prompt.place import OWNER, SLAB, STATE, hints, make_private, pool_directory, slab_name
+from raftwright.prompt.place import SLAB, STATE, hints, make_private, own, pool_directory, slab_name
 from raftwright.prompt.slabs import SlabFile, file_bytes
 
 if TYPE_CHECKING:
@@ -141,7 +138,7 @@ class Pool:
         self._next = 0
         self._metrics = metrics
         make_private(self.directory)
-        self._owner = _own(self.directory)
+        self._owner = own(self.directory)
         try:
             self._state = self._open_state()
             self._take_over()
@@ -445,73 +442,6 @@ class Pool:
         for file in self._files.values():
             file.forget()
         self._files.clear()
-
-
-def describe(image: str, camera: str, source: AssembledSource, memory: NDArray[np.uint8]) -> BoardMeta:
-    """What a slab says of a finished source whose planes lie in its memory. Raises UsageError where they do
-    not."""
-    board = source.board
-    count = len(board.plane_of)
-    base = int(memory.ctypes.data)
-    planes = [source.readout.plane(plane).__array_interface__["data"][0] - base for plane in range(count)]
-    plane_bytes = source.geometry.width * source.geometry.height * 4
-    if any(not 0 <= offset <= memory.nbytes - plane_bytes for offset in planes):
-        raise UsageError(f"{image} {source.info.location}: its planes do not lie in this slab")
-    detectors = []
-    for detector in board.detectors:
-        missing = source.missing(detector)
-        detectors.append(
-            DetectorMeta(
-                name=detector.name,
-                id=detector.id,
-                first=board.planes_of(detector).start,
-                segments=tuple(segment.name for segment in detector.segments),
-                amps=tuple(segment.amp for segment in detector.segments),
-                missing_pixels=source.missing_pixels(detector),
-                missing=missing,
-            )
-        )
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return BoardMeta(
-        image=image,
-        camera=camera,
-        location=source.info.location,
-        geometry=source.geometry,
-        bits=board.bits,
-        fill=source.fill,
-        planes=tuple(planes),
-        detectors=tuple(detectors),
-        completed=now,
-    )
-
-
-def _own(directory: os.PathLike[str]) -> int:
-    """The lock that says whose pool it is; held until its descriptor is closed, or the process dies."""
-    path = os.path.join(directory, OWNER)
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StorageError(
-            error.errno, f"{path} cannot be had ({error.strerror}); name another pool"
-        ) from None
-    end = time.monotonic() + 0.2
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:  # perhaps somebody only asks whose it is
-            if time.monotonic() < end:
-                time.sleep(0.01)
-                continue
-            said = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
-            os.close(fd)
-            raise StorageError(
-                errno.EBUSY,
-                f"the pool {os.fspath(directory)} is in use by process {said or '?'}; name another one",
-            ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
 
 
 _OPEN: weakref.WeakSet[Pool] = weakref.WeakSet()
