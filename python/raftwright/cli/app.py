@@ -12,8 +12,10 @@ from raftwright.cli import (
     bench,
     camera,
     info,
+    keys,
     mosaic,
     replay,
+    serve,
     show,
     simulate,
     verify,
@@ -80,10 +82,12 @@ def program() -> Any:
         (mosaic.mosaic, "Write a CCD, a raft or the focal plane as one FITS image."),
         (show.show, "Draw a CCD, a raft or the focal plane as PNG."),
         (info.info, "Tell what a file or directory is, or how this was built."),
+        (serve.serve, "Publish images over the network."),
         (bench.bench, "Measure what this machine reaches."),
     ):
         app.command(short_help=short)(command)
     app.add_typer(camera.app, name="camera", short_help="List, show and check cameras.")
+    app.add_typer(keys.app, name="keys", short_help="Keys of encrypted connections.")
     return typer.main.get_command(app)
 
 

@@ -103,6 +103,12 @@ class Console:
             assert not head.keys() & content.keys()
             _write(sys.stdout, json.dumps(_plain({**head, **content}), indent=2, allow_nan=False))
 
+    def event(self, what: str, content: Mapping[str, Any]) -> None:
+        """In JSON mode of a command that runs on: one object in one line, brought out at once."""
+        if self.json:
+            _write(sys.stdout, json.dumps(_plain({"event": what, **content}), allow_nan=False))
+            self.flush()
+
     @property
     def progress_wanted(self) -> bool:
         """Whether somebody looks at the standard error who can see a bar move."""

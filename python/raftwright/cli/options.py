@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -21,8 +22,15 @@ __all__ = [
     "RaftsOption",
     "SalvageOption",
     "ThreadsOption",
+    "duration",
     "names",
+    "octets",
 ]
+
+_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ms|s|min|h|d)?\s*\Z")
+_SECONDS = {None: 1.0, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([kMGT]i?)?B?\s*\Z")
+_STEPS = {"k": 1, "M": 2, "G": 3, "T": 4}
 
 CameraOption = Annotated[
     str | None,
@@ -70,6 +78,26 @@ ElectronsOption = Annotated[
     bool, typer.Option("--electrons", help="Subtract the bias and multiply by the camera's gains.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file if there is one.")]
+
+
+def duration(text: str, option: str = "") -> float:
+    """Seconds of `17s`, `200ms`, `2min`, `1h`, `1d`; without a unit, seconds. Raises UsageError."""
+    match = _DURATION.match(text)
+    if match is None:
+        place = f"{option}: " if option else ""
+        raise UsageError(f"{place}{text[:40]!r} is no time; write 17s, 200ms, 2min or 1h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def octets(text: str, option: str = "") -> int:
+    """Bytes of `2GB`, `500MB`, `64MiB`, `1000000`. Raises UsageError."""
+    match = _SIZE.match(text)
+    if match is None:
+        place = f"{option}: " if option else ""
+        raise UsageError(f"{place}{text[:40]!r} is no size; write 500MB, 2GB or 64MiB")
+    unit = match[2] or ""
+    step = 1024 if unit.endswith("i") else 1000
+    return int(float(match[1]) * (step ** _STEPS[unit[0]] if unit else 1))
 
 
 def names(values: Sequence[str] | None) -> list[str] | None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from raftwright.camera import Camera
     from raftwright.daq import Registers, SimulatedImage
 
-__all__ = ["Pattern", "image_name", "simulate"]
+__all__ = ["Pattern", "image_name", "simulate", "small_registers"]
 
 _SIZE = re.compile(r"([0-9]{1,5})[x×]([0-9]{1,5})\Z")
 _SMALL_OVERSCAN = 16
@@ -98,7 +98,7 @@ def simulate(
         locations=_places(locations, found),
         rafts=names(rafts),
         pattern=pattern.value,
-        registers=None if small is None else _small(small, found),
+        registers=None if small is None else small_registers(small, found),
     )
     target = out / image.info.name
     check_output_directory(out)
@@ -145,7 +145,7 @@ def _places(locations: list[str] | None, camera: Camera) -> list[str] | None:
     return None if given is None else [camera.board(place).location for place in given]
 
 
-def _small(text: str, camera: Camera) -> Registers:
+def small_registers(text: str, camera: Camera) -> Registers:
     """Registers that read out fewer pixels: prescan as the camera has it, little overscan."""
     from raftwright.camera import Geometry
     from raftwright.daq import Registers

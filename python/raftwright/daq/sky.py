@@ -141,12 +141,15 @@ def describe_segment(
     """A segment as `raftwright._core.SimulatedReadout` wants it; light that cannot reach it is left out."""
     gain = float(np.clip(segment.gain, 0.01, 1000.0))
     wobble = _uniform(key ^ (0x100 + segment.index), 2)
-    placed = in_segment(stars[:, :2], segment, geometry)
-    near = _near(placed, geometry, 5.0 * stars[:, 3] + 2.0)
-    local_stars = np.column_stack((placed, stars[:, 2] / gain, stars[:, 3]))[near]
-    begin, end = in_segment(rays[:, 0:2], segment, geometry), in_segment(rays[:, 2:4], segment, geometry)
-    middle, half = (begin + end) / 2, np.hypot(*(end - begin).T) / 2
-    local_rays = np.column_stack((begin, end, rays[:, 4] / gain))[_near(middle, geometry, half + 2.0)]
+    local_stars, local_rays = stars, rays
+    if len(stars):
+        placed = in_segment(stars[:, :2], segment, geometry)
+        near = _near(placed, geometry, 5.0 * stars[:, 3] + 2.0)
+        local_stars = np.column_stack((placed, stars[:, 2] / gain, stars[:, 3]))[near]
+    if len(rays):
+        begin, end = in_segment(rays[:, 0:2], segment, geometry), in_segment(rays[:, 2:4], segment, geometry)
+        middle, half = (begin + end) / 2, np.hypot(*(end - begin).T) / 2
+        local_rays = np.column_stack((begin, end, rays[:, 4] / gain))[_near(middle, geometry, half + 2.0)]
     return {
         "detector": detector.id,
         "segment": segment.index,

@@ -223,6 +223,11 @@ class Server:
         """`control`, `notices` and a list `data`."""
         return dict(self._endpoints)
 
+    @property
+    def memory(self) -> int:
+        """Bytes that the buffers of all data sockets may have."""
+        return self._limits.memory * len(self._plan.data)
+
     def status(self) -> dict[str, Any]:
         """Numbers of this moment: traffic, open pulls, bytes in flight, refusals, injected faults."""
         data = [part.status() for part in self._parts if isinstance(part, Delivery)]
