@@ -15,11 +15,19 @@ def check_wheel(path: Path) -> list[str]:
         names = set(archive.namelist())
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
         text = archive.read(metadata).decode()
-    for wanted in ("__init__.py", "py.typed", "_core.pyi", "libraftwright_core.so", "cli/__init__.py"):
+    for wanted in (
+        "__init__.py",
+        "py.typed",
+        "_core.pyi",
+        "_stream.pyi",
+        "libraftwright_core.so",
+        "cli/__init__.py",
+    ):
         if f"raftwright/{wanted}" not in names:
             problems.append(f"{path.name} lacks raftwright/{wanted}")
-    if not any(name.startswith("raftwright/_core.") and name.endswith(".so") for name in names):
-        problems.append(f"{path.name} lacks the compiled raftwright/_core")
+    for module in ("_core", "_stream"):
+        if not any(name.startswith(f"raftwright/{module}.") and name.endswith(".so") for name in names):
+            problems.append(f"{path.name} lacks the compiled raftwright/{module}")
     if sum(name.startswith("raftwright/camera/") and name.endswith(".yaml") for name in names) < 4:
         problems.append(f"{path.name} lacks camera descriptions")
     for wanted in ("licenses/LICENSE", "licenses/NOTICE"):

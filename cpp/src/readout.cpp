@@ -74,6 +74,7 @@ std::vector<Readout::Rows> Readout::claim(std::uint64_t offset, std::span<const 
     std::memcpy(partial.bytes.data() + (begin - row * row_bytes_), data.data() + (begin - offset),
                 end - begin);
     partial.present += end - begin;
+    copied_ += end - begin;
     if (partial.present == row_bytes_) {
       Rows whole{row, 1, nullptr, std::move(partial.bytes)};
       whole.packed = whole.owned.data();
@@ -283,6 +284,21 @@ std::vector<PixelRun> Readout::missing(std::size_t plane) const {
   return missing_in(channel_of_[plane], gaps());
 }
 
+void Readout::restart() {
+  std::unique_lock lock(mutex_);
+  finishing_ = true;  // nobody begins while those who are in it leave
+  idle_.wait(lock, [&] { return working_ == 0; });
+  if (compressed_ != nullptr) {
+    compressed_ = std::make_unique<CompressedPlanes>(layout_.channels(), width_, height_);
+  }
+  coverage_ = Coverage();
+  partial_.clear();
+  duplicate_ = 0;
+  copied_ = 0;
+  rows_done_ = 0;
+  failed_ = finishing_ = finished_ = false;
+}
+
 std::uint64_t Readout::received() const {
   const std::lock_guard lock(mutex_);
   return coverage_.covered();
@@ -291,6 +307,11 @@ std::uint64_t Readout::received() const {
 std::uint64_t Readout::duplicate() const {
   const std::lock_guard lock(mutex_);
   return duplicate_;
+}
+
+std::uint64_t Readout::copied() const {
+  const std::lock_guard lock(mutex_);
+  return copied_;
 }
 
 bool Readout::complete() const {

@@ -79,7 +79,7 @@ class Readout:
         """With `memory`, a writable buffer of at least planes_bytes() bytes that starts on a cache line (64
         bytes), the planes lie in it; it is held as long as the readout or an array of it."""
     def _capsule(self) -> object:
-        """For the other extension modules: a capsule "raftwright.Readout" with a std::shared_ptr<Readout>*."""
+        """For other extension modules: a capsule "raftwright.Readout" with a std::shared_ptr<Readout>*."""
     @property
     def layout(self) -> StreamLayout: ...
     @property
@@ -96,6 +96,11 @@ class Readout:
     @property
     def duplicate(self) -> int:
         """Bytes that came more than once (ignored after the first time)."""
+    @property
+    def copied(self) -> int:
+        """Bytes of rows that came in pieces: those alone are copied before they are worked on."""
+    def restart(self) -> None:
+        """Forgets everything that came, and finish(); arrays of its planes show what comes next."""
     @property
     def complete(self) -> bool: ...
     def gaps(self) -> list[tuple[int, int]]:
@@ -136,12 +141,35 @@ class RawFileWriter:
     def size(self) -> int: ...
     def primary_cards(self) -> bytes:
         """Primary header as written, sums filled in, without END."""
+    def compare(self, path: str, durable: bool = True) -> Literal["free", "same", "other"]:
+        """What stands under a name, beside this content. The same is synced if `durable`."""
+    def stage(self, path: str, durable: bool = True) -> StagedFile:
+        """Writes it into the directory of `path`, without a name yet, and syncs it if `durable`."""
     def publish(self, path: str, durable: bool = True) -> dict[str, Any]:
         """Writes under a temporary name in the same directory, fsync, rename without replacing, fsync of
         the directory. Returns {"status": "written"|"unchanged"|"conflict", "path", "bytes",
         "adler32": "8 hex", "crc32c": "8 hex"}; "conflict": `path` is where the new content was kept,
         beside the untouched file.
         Raises StorageError; no partial file is left."""
+
+@final
+class StagedFile:
+    """A content on the disk that has no name yet. What is never named vanishes, also after a kill."""
+
+    def commit(self) -> bool:
+        """Gives it its name, replacing nothing: False when that is taken. The directory is not synced."""
+    @property
+    def readable_path(self) -> str:
+        """A path by which this process can read it; empty once it has its name."""
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def crc32c(self) -> str: ...
+    @property
+    def adler32(self) -> str: ...
+
+def stage_bytes(path: str, data: Buffer, durable: bool = True) -> StagedFile:
+    """As RawFileWriter.stage, for any content."""
 
 def publish_bytes(path: str, data: Buffer, durable: bool = True) -> dict[str, Any]:
     """As RawFileWriter.publish, for any content (sidecars, manifests, recordings)."""

@@ -68,6 +68,8 @@ void register_readout(py::module_& module) {
           py::arg("offset"), py::arg("data"), py::arg("threads") = 1)
       .def_property_readonly("received", &Readout::received)
       .def_property_readonly("duplicate", &Readout::duplicate)
+      .def_property_readonly("copied", &Readout::copied)
+      .def("restart", &Readout::restart, py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("complete", &Readout::complete)
       .def("gaps",
            [](const Readout& self) {

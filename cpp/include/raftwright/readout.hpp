@@ -55,8 +55,13 @@ class Readout {
   /// finish().
   std::uint64_t add(std::uint64_t offset, std::span<const std::uint8_t> data, unsigned threads = 1);
 
+  /// Forgets everything that came, and finish(): the readout is as new. Waits for add() calls under way.
+  void restart();
+
   [[nodiscard]] std::uint64_t received() const;
   [[nodiscard]] std::uint64_t duplicate() const;
+  /// Bytes of rows that came in pieces: those alone are copied before they are worked on.
+  [[nodiscard]] std::uint64_t copied() const;
   /// Whether every byte has come and every row has been worked on.
   [[nodiscard]] bool complete() const;
   /// Byte ranges that have not come.
@@ -109,6 +114,7 @@ class Readout {
   Coverage coverage_;
   std::map<std::size_t, PartialRow> partial_;
   std::uint64_t duplicate_ = 0;
+  std::uint64_t copied_ = 0;
   std::size_t rows_done_ = 0;
   std::size_t working_ = 0;
   bool failed_ = false;
