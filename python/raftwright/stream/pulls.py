@@ -25,9 +25,9 @@ class Pull:
         "held",
         "image_key",
         "last_message",
-        "last_piece",
         "offset",
         "order",
+        "part_since",
         "paused_until",
         "peer",
         "ranges",
@@ -72,7 +72,8 @@ class Pull:
         self.todo: list[tuple[int, int]] = [(self.offset, self.end)] if length else []
         """What was not there yet."""
         self.last_message = now
-        self.last_piece = now
+        self.part_since: float | None = None
+        """Since when a part of a chunk waits for its rest."""
         self.ready = False
         """Stands in the queue of its peer."""
         self.paused_until = 0.0
@@ -88,15 +89,17 @@ class Pull:
         if self.todo:
             begin = self.todo[0][0]
             arrived = self.source.available(begin, self.todo[-1][1] - begin)
-            self._take(arrived, final, now - self.last_piece >= PATIENCE)
+            self._take(arrived, final, now)
         if final:
             self.final = True
             self.todo = []
 
-    def _take(self, arrived: list[tuple[int, int]], final: bool, patience_ended: bool) -> None:
+    def _take(self, arrived: list[tuple[int, int]], final: bool, now: float) -> None:
         if final and len(self.todo) == 1:
             self.ranges.extend(arrived)
             return
+        patience_ended = self.part_since is not None and now - self.part_since >= PATIENCE
+        withheld = False
         left: list[tuple[int, int]] = []
         for begin, end in self.todo:
             taken: list[tuple[int, int]] = []
@@ -104,13 +107,19 @@ class Pull:
                 low, high = max(first, begin), min(last, end)
                 if low >= high:
                     continue
-                if not final and not patience_ended and high != end:
-                    high -= (high - self.offset) % self.chunk  # the rest of a chunk is still to come
+                rest = (high - self.offset) % self.chunk
+                if rest and high != end and not final and not patience_ended:
+                    high -= rest  # what is missing of this chunk may come at once
+                    withheld = True
                 if low < high:
                     taken.append((low, high))
             self.ranges.extend(taken)
             left.extend(cut_gaps(tuple(taken), begin, end - begin))
         self.todo = left
+        if not withheld:
+            self.part_since = None
+        elif self.part_since is None or self.ranges:
+            self.part_since = now
 
     def piece(self) -> tuple[int, int] | None:
         """The next chunk [begin, end), if there is one and the credit is enough for it."""
@@ -129,7 +138,7 @@ class Pull:
             self.ranges[0] = (end, last)
         self.credit -= end - begin
         self.sent += end - begin
-        self.last_piece = self.last_message = now
+        self.last_message = now
 
     @property
     def ended(self) -> bool:

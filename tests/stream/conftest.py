@@ -1,0 +1,278 @@
+"""What the tests of the stream share: a client that is as plain as can be and can do what it must not, and a
+store whose images arrive when the test says so."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import msgspec
+import pytest
+import zmq
+
+from raftwright import _core
+from raftwright.daq import ImageInfo, Notice, SimulatedImage, SimulatedStore, SourceInfo, simulate_image
+from raftwright.daq.store import Store, check_range, cut_gaps, writable_view
+from raftwright.errors import NotFoundError
+from raftwright.stream.server import Limits, Server
+from raftwright.stream.wire import Header, Type, check_body, image_key, pack, source_key, unpack
+
+MIB = 1 << 20
+SMALL = [3, 0, 20, 0, 0, 5, 0, 14, 0, 2, 1]
+"""28 x 16 pixels a segment: science sources of 48384 bytes."""
+
+
+class Plain:
+    """A connection to one socket of a server."""
+
+    def __init__(
+        self, endpoint: str, *, kind: int = zmq.DEALER, identity: bytes = b"", **options: Any
+    ) -> None:
+        self.context: zmq.Context[Any] = zmq.Context()
+        self.socket = self.context.socket(kind)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        if identity:
+            self.socket.setsockopt(zmq.IDENTITY, identity)
+        for name, value in options.items():
+            self.socket.setsockopt(getattr(zmq, name), value)
+        self.socket.connect(endpoint)
+        self.numbers = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.context.destroy(linger=0)
+
+    def send(self, header: Header, body: bytes = b"") -> None:
+        self.socket.send_multipart([pack(header, body), body])
+
+    def send_raw(self, *frames: bytes) -> None:
+        self.socket.send_multipart(list(frames))
+
+    def receive(self, timeout: float = 5.0) -> tuple[Header, bytes] | None:
+        if not self.socket.poll(int(timeout * 1000)):
+            return None
+        header, body = self.socket.recv_multipart()
+        return unpack(header), body
+
+    def answer(self, timeout: float = 5.0) -> tuple[Header, Any]:
+        got = self.receive(timeout)
+        assert got is not None, "no answer"
+        header, body = got
+        check_body(header, body)
+        return header, msgspec.json.decode(body) if body else None
+
+    def ask(self, kind: Type, body: Any = None, timeout: float = 5.0) -> tuple[Header, Any]:
+        number = next(self.numbers)
+        self.send(Header(kind, number), b"" if body is None else msgspec.json.encode(body))
+        header, answer = self.answer(timeout)
+        assert header.request == number
+        return header, answer
+
+    def query(self, what: str, **keys: Any) -> Any:
+        header, answer = self.ask(Type.QUERY, {"what": what, **keys})
+        assert header.type is Type.REPLY, answer
+        return answer
+
+    def refused(self, kind: Type, body: Any = None) -> str:
+        header, answer = self.ask(kind, body)
+        assert header.type is Type.ERROR, (header, answer)
+        assert answer["message"]
+        return str(answer["code"])
+
+    def pull(
+        self,
+        image: str,
+        location: str,
+        offset: int,
+        length: int,
+        *,
+        credit: int = 64 * MIB,
+        chunk: int = MIB,
+        number: int | None = None,
+    ) -> int:
+        number = next(self.numbers) if number is None else number
+        body = msgspec.json.encode({"image": image, "location": location, "credit": credit, "chunk": chunk})
+        self.send(
+            Header(Type.PULL, number, offset, length, image_key(image), source_key(location)),
+            body,
+        )
+        return number
+
+    def messages(self, number: int, timeout: float = 10.0) -> Iterator[tuple[Header, bytes]]:
+        """Everything that comes for a request, up to END or ERROR."""
+        until = time.monotonic() + timeout
+        while True:
+            got = self.receive(max(0.0, until - time.monotonic()))
+            assert got is not None, "the pull does not end"
+            header, _body = got
+            if header.request != number:
+                continue
+            yield got
+            if header.type in (Type.END, Type.ERROR):
+                return
+
+    def fetch(
+        self, image: str, location: str, offset: int, length: int, **keys: Any
+    ) -> tuple[bytearray, dict[str, Any]]:
+        """The bytes and the body of END; every header is checked."""
+        number = self.pull(image, location, offset, length, **keys)
+        data = bytearray(length)
+        for n, (header, body) in enumerate(self.messages(number)):
+            check_body(header, body)
+            assert header.sequence == n
+            if header.type is Type.CHUNK:
+                assert header.length == len(body)
+                assert offset <= header.offset
+                assert header.offset + len(body) <= offset + length
+                assert (header.image_key, header.source_key) == (image_key(image), source_key(location))
+                data[header.offset - offset : header.offset - offset + len(body)] = body
+                self.send(Header(Type.CREDIT, number, length=len(body)))
+            elif header.type is Type.END:
+                return data, msgspec.json.decode(body)
+            elif header.type is Type.ERROR:
+                raise AssertionError(body)
+        raise AssertionError("no END")
+
+
+class LiveSource:
+    """A source that has what the test gave it."""
+
+    def __init__(self, info: SourceInfo, data: bytes) -> None:
+        self.base = info
+        self.data = data
+        self.arrived: list[tuple[int, int]] = []
+        self.final = False
+        self.error: Exception | None = None
+        self.asked = 0
+
+    @property
+    def info(self) -> SourceInfo:
+        if not self.final:
+            return self.base
+        gaps = tuple(cut_gaps(tuple(self.arrived), 0, self.base.bytes))
+        return msgspec.structs.replace(self.base, crc32c=f"{_core.crc32c(self.data):08x}", gaps=gaps)
+
+    def available(self, offset: int, length: int) -> list[tuple[int, int]]:
+        self.asked += 1
+        check_range(self.base, offset, length)
+        if self.error is not None:
+            raise self.error
+        cut = [(max(a, offset), min(b, offset + length)) for a, b in self.arrived]
+        return [(a, b) for a, b in cut if a < b]
+
+    def read(self, offset: int, length: int) -> bytes:
+        check_range(self.base, offset, length)
+        if self.error is not None:
+            raise self.error
+        return self.data[offset : offset + length]
+
+    def readinto(self, offset: int, buffer: Any) -> int:
+        view = writable_view(buffer)
+        part = self.read(offset, min(len(view), self.base.bytes - offset))
+        view[: len(part)] = part
+        return len(part)
+
+
+class LiveImage:
+    def __init__(self, simulated: SimulatedImage) -> None:
+        self.base = simulated.info
+        self.sources = {
+            info.location: LiveSource(info, simulated.source(info.location).read(0, info.bytes))
+            for info in simulated.info.sources
+        }
+
+    @property
+    def info(self) -> ImageInfo:
+        return msgspec.structs.replace(self.base, sources=tuple(s.info for s in self.sources.values()))
+
+    def source(self, location: str) -> LiveSource:
+        if location not in self.sources:
+            raise NotFoundError(f"no source {location!a}")
+        return self.sources[location]
+
+    def complete(self) -> None:
+        for source in self.sources.values():
+            source.arrived = [(0, source.base.bytes)]
+            source.final = True
+
+
+class LiveStore:
+    """Images appear, grow and go as the test says."""
+
+    def __init__(self, *names: str) -> None:
+        self.all = {name: LiveImage(simulate_image("LSSTComCam", name, registers=SMALL)) for name in names}
+        self.events: queue.Queue[Notice] = queue.Queue()
+        self.slow = 0.0
+
+    def folders(self) -> list[str]:
+        time.sleep(self.slow)
+        return ["raw"] if self.all else []
+
+    def images(self, folder: str | None = None) -> list[str]:
+        found = [n for n, i in self.all.items() if all(s.final for s in i.sources.values())]
+        return sorted(found) if folder in (None, "raw") else []
+
+    def underway(self) -> list[str]:
+        return sorted(set(self.all) - set(self.images()))
+
+    def image(self, name: str) -> LiveImage:
+        if name not in self.all:
+            raise NotFoundError(f"no image {name[:40]!a}")
+        return self.all[name]
+
+    def notices(self, timeout: float | None = None) -> Iterator[Notice]:
+        while True:
+            try:
+                yield self.events.get(timeout=timeout)
+            except queue.Empty:
+                return
+
+
+@pytest.fixture
+def plain() -> Iterator[Callable[..., Plain]]:
+    """Makes connections that are closed at the end."""
+    opened: list[Plain] = []
+
+    def make(endpoint: str, **keys: Any) -> Plain:
+        opened.append(Plain(endpoint, **keys))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Starts servers on free ports that are stopped at the end. Chunks may be as small as 1 KiB."""
+    started: list[Server] = []
+
+    def make(store: Store, bind: str = "tcp://127.0.0.1:0", **keys: Any) -> Server:
+        keys.setdefault("limits", Limits(chunk=(1024, 16 << 20)))
+        keys.setdefault("heartbeat", 0.3)
+        started.append(Server(store, bind, **keys))
+        return started[-1].start()
+
+    yield make
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def live() -> LiveStore:
+    """One image, CC_S_20261122_000001, of which nothing has arrived."""
+    return LiveStore("CC_S_20261122_000001")
+
+
+@pytest.fixture(scope="session")
+def still() -> SimulatedStore:
+    """Three small images, complete."""
+    return SimulatedStore("LSSTComCam", 5, count=3, registers=SMALL)
