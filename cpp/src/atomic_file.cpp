@@ -15,6 +15,7 @@
 #include <cstring>
 #include <ctime>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "raftwright/checksum.hpp"
@@ -62,7 +63,10 @@ class Descriptor {
   Descriptor(Descriptor&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
-  Descriptor& operator=(Descriptor&&) = delete;
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
   ~Descriptor() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -164,38 +168,6 @@ void write_all(int fd, const FilePieces& pieces, const std::string& path) {
   }
 }
 
-/// Removes the temporary name unless it was renamed.
-class Temporary {
- public:
-  Temporary(int directory, std::string name) : directory_(directory), name_(std::move(name)) {}
-  Temporary(const Temporary&) = delete;
-  Temporary& operator=(const Temporary&) = delete;
-  ~Temporary() {
-    if (!name_.empty()) unlinkat(directory_, name_.c_str(), 0);
-  }
-  [[nodiscard]] const char* name() const noexcept { return name_.c_str(); }
-  void renamed() noexcept { name_.clear(); }
-
- private:
-  int directory_;
-  std::string name_;
-};
-
-/// Renames without replacing. False when the name is taken.
-bool rename_if_free(int directory, Temporary& temporary, const Place& place, const std::string& path) {
-  if (syscall(SYS_renameat2, directory, temporary.name(), directory, place.name.c_str(), RENAME_NOREPLACE) ==
-      0) {
-    temporary.renamed();
-    return true;
-  }
-  if (errno == EEXIST) return false;
-  if (errno != EINVAL && errno != ENOSYS) fail("name", path, errno);
-  // A file system without RENAME_NOREPLACE: a hard link never replaces either.
-  if (linkat(directory, temporary.name(), directory, place.name.c_str(), 0) == 0) return true;
-  if (errno == EEXIST) return false;
-  fail("name", path, errno);
-}
-
 std::string temporary_name(const std::string& name) {
   static std::atomic<unsigned> counter{0};
   timespec now{};
@@ -215,24 +187,79 @@ std::string hexadecimal(std::uint32_t value) {
   return text.data();
 }
 
+/// A file in `directory` that has no name in it, or a hidden one where the file system knows no other way.
+class Unnamed {
+ public:
+  Unnamed(int directory, const Place& place, const std::string& path) : directory_(directory) {
+    file_ = Descriptor(openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0644));
+    if (file_.get() >= 0 && access(link().c_str(), F_OK) == 0) return;  // /proc is needed to name it
+    if (file_.get() < 0 && errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL)
+      fail("create a file for", path, errno);
+    std::string name = temporary_name(place.name);
+    file_ =
+        Descriptor(openat(directory, name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+    if (file_.get() < 0) fail("create a file for", path, errno);
+    hidden_ = std::move(name);
+  }
+  Unnamed(const Unnamed&) = delete;
+  Unnamed& operator=(const Unnamed&) = delete;
+  ~Unnamed() {
+    if (!hidden_.empty()) unlinkat(directory_, hidden_.c_str(), 0);
+  }
+
+  [[nodiscard]] int get() const noexcept { return file_.get(); }
+  [[nodiscard]] std::string link() const { return "/proc/self/fd/" + std::to_string(file_.get()); }
+
+  /// Gives it a name, replacing nothing. False when the name is taken.
+  bool name_it(const Place& place, const std::string& path) {
+    if (hidden_.empty()) {
+      if (linkat(AT_FDCWD, link().c_str(), directory_, place.name.c_str(), AT_SYMLINK_FOLLOW) == 0)
+        return true;
+      if (errno == EEXIST) return false;
+      fail("name", path, errno);
+    }
+    if (file_.get() >= 0) close(path);
+    if (syscall(SYS_renameat2, directory_, hidden_.c_str(), directory_, place.name.c_str(),
+                RENAME_NOREPLACE) == 0) {
+      hidden_.clear();
+      return true;
+    }
+    if (errno == EINVAL || errno == ENOSYS) {
+      // A file system without RENAME_NOREPLACE: a hard link never replaces either.
+      if (linkat(directory_, hidden_.c_str(), directory_, place.name.c_str(), 0) == 0) return true;
+    }
+    if (errno == EEXIST) return false;
+    fail("name", path, errno);
+  }
+
+  /// Writing errors may come only now.
+  void close(const std::string& path) {
+    if (file_.get() >= 0 && file_.close() != 0) fail("close", path, errno);
+  }
+
+ private:
+  int directory_;
+  Descriptor file_;
+  std::string hidden_;
+};
+
 /// One try under one name. Nothing when another process took the name meanwhile.
 std::optional<Published> try_publish(int directory, const Place& place, const FilePieces& pieces,
                                      const std::string& path, bool durable) {
   if (const std::optional<Published> found = compare_existing(directory, place, pieces, path, durable))
     return found;
-  Temporary temporary(directory, temporary_name(place.name));
-  Descriptor file(
-      openat(directory, temporary.name(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
-  if (file.get() < 0) {
-    const int error_number = errno;
-    temporary.renamed();  // it is not ours to remove
-    fail("create a file for", path, error_number);
-  }
+  Unnamed file(directory, place, path);
   write_all(file.get(), pieces, path);
   if (durable && fsync(file.get()) != 0) fail("make durable", path, errno);
-  if (file.close() != 0) fail("close", path, errno);
-  if (!rename_if_free(directory, temporary, place, path)) return std::nullopt;
+  if (!file.name_it(place, path)) return std::nullopt;
+  file.close(path);
   return Published::written;
+}
+
+Descriptor open_directory(const Place& place) {
+  Descriptor directory(open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0) fail("open the directory", place.directory, errno);
+  return directory;
 }
 
 Published publish_under(int directory, const Place& place, const FilePieces& pieces, const std::string& path,
@@ -260,8 +287,7 @@ const char* published_name(Published status) noexcept {
 
 PublishResult publish(const FilePieces& pieces, const std::string& path, bool durable) {
   const Place place = split(path);
-  const Descriptor directory(open(place.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.get() < 0) fail("open the directory", place.directory, errno);
+  const Descriptor directory = open_directory(place);
 
   PublishResult result;
   result.path = path;
@@ -284,5 +310,45 @@ PublishResult publish(const FilePieces& pieces, const std::string& path, bool du
   if (durable && fsync(directory.get()) != 0) fail("make durable the directory", place.directory, errno);
   return result;
 }
+
+Standing compare(const FilePieces& pieces, const std::string& path, bool durable) {
+  const Place place = split(path);
+  const Descriptor directory = open_directory(place);
+  const std::optional<Published> found = compare_existing(directory.get(), place, pieces, path, durable);
+  if (!found) return Standing::free;
+  return *found == Published::unchanged ? Standing::same : Standing::other;
+}
+
+struct StagedFile::Stage {
+  Stage(const std::string& name, const FilePieces& pieces)
+      : path(name), place(split(name)), directory(open_directory(place)), file(directory.get(), place, path) {
+    write_all(file.get(), pieces, path);
+  }
+  std::string path;
+  Place place;
+  Descriptor directory;
+  Unnamed file;
+};
+
+StagedFile::StagedFile(const FilePieces& pieces, const std::string& path, bool durable)
+    : stage_(std::make_unique<Stage>(path, pieces)), bytes_(pieces.size()) {
+  for (const std::span<const std::uint8_t> piece : pieces.pieces()) {
+    crc32c_ = raftwright::crc32c(piece, crc32c_);
+    adler32_ = raftwright::adler32(piece, adler32_);
+  }
+  if (durable && fsync(stage_->file.get()) != 0) fail("make durable", path, errno);
+}
+
+StagedFile::~StagedFile() = default;
+
+bool StagedFile::commit() {
+  if (stage_ == nullptr) throw UsageError("this file has its name already: it can be named once");
+  if (!stage_->file.name_it(stage_->place, stage_->path)) return false;
+  const std::unique_ptr<Stage> named = std::move(stage_);
+  named->file.close(named->path);
+  return true;
+}
+
+std::string StagedFile::readable_path() const { return stage_ == nullptr ? "" : stage_->file.link(); }
 
 }  // namespace raftwright

@@ -161,3 +161,36 @@ TEST_CASE("atomic file: many writers of one name, one content each, agree on one
   CHECK(written == 1);
   CHECK(directory.entries() == 2);
 }
+
+TEST_CASE("atomic file: a staged file has no name until it is given one, and replaces nothing") {
+  const Directory directory;
+  const std::string path = directory.file("a.fits");
+  FilePieces pieces;
+  fill(pieces, "123456789", 2);
+  FilePieces other;
+  fill(other, "12345678X", 4);
+  CHECK(compare(pieces, path) == Standing::free);
+  {
+    const StagedFile forgotten(pieces, path);
+    CHECK(read(forgotten.readable_path()) == "123456789");
+  }
+  CHECK(directory.entries() == 0);
+  StagedFile first(pieces, path);
+  StagedFile second(other, path);
+  CHECK(first.bytes() == 9);
+  CHECK(first.crc32c() == 0xE3069283U);
+  CHECK(first.adler32() == 0x091E01DEU);
+  CHECK(first.commit());
+  CHECK(first.readable_path().empty());
+  CHECK_THROWS_AS(static_cast<void>(first.commit()), UsageError);
+  CHECK_FALSE(second.commit());
+  CHECK(read(path) == "123456789");
+  CHECK(compare(pieces, path) == Standing::same);
+  CHECK(compare(other, path) == Standing::other);
+  fs::remove(path);
+  CHECK(second.commit());
+  CHECK(read(path) == "12345678X");
+  CHECK(directory.entries() == 1);
+  CHECK_THROWS_AS(StagedFile(pieces, directory.file("no/such/file")), IoError);
+  CHECK_THROWS_AS(static_cast<void>(compare(pieces, directory.file("no/such/file"))), IoError);
+}

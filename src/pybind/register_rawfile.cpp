@@ -27,6 +27,20 @@ py::dict as_dict(const PublishResult& result) {
   return dict;
 }
 
+const char* standing_name(Standing standing) {
+  switch (standing) {
+    case Standing::free:
+      return "free";
+    case Standing::same:
+      return "same";
+    case Standing::other:
+      return "other";
+  }
+  return "unknown";
+}
+
+std::string hexadecimal(std::uint32_t value) { return py::str("{:08x}").format(value).cast<std::string>(); }
+
 FitsHeader header_from(const py::bytes& cards) { return FitsHeader(std::string_view(cards)); }
 
 /// BITPIX of a NumPy type in native byte order.
@@ -135,6 +149,24 @@ class Writer {
     return as_dict(result);
   }
 
+  [[nodiscard]] const char* compare_with(const py::object& path, bool durable) const {
+    const std::string name = path_bytes(path);
+    const py::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    check_whole();
+    return standing_name(compare(pieces_, name, durable));
+  }
+
+  [[nodiscard]] std::unique_ptr<StagedFile> stage(const py::object& path, bool durable) const {
+    const std::string name = path_bytes(path);
+    const py::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    check_whole();
+    if (pieces_.size() == 0)
+      throw UsageError("a file of no HDU cannot be staged: add a primary header first");
+    return std::make_unique<StagedFile>(pieces_, name, durable);
+  }
+
  private:
   void check_whole() const {
     if (broken_) throw UsageError("an earlier HDU was added only in part: start the file again");
@@ -164,6 +196,13 @@ class Writer {
 }  // namespace
 
 void register_rawfile(py::module_& module) {
+  py::class_<StagedFile>(module, "StagedFile", py::is_final())
+      .def("commit", &StagedFile::commit, py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("readable_path", &StagedFile::readable_path)
+      .def_property_readonly("bytes", &StagedFile::bytes)
+      .def_property_readonly("crc32c", [](const StagedFile& self) { return hexadecimal(self.crc32c()); })
+      .def_property_readonly("adler32", [](const StagedFile& self) { return hexadecimal(self.adler32()); });
+
   py::class_<Writer>(module, "RawFileWriter", py::is_final())
       .def(py::init<>())
       .def("add_header_only", &Writer::add_header_only, py::arg("cards"))
@@ -174,7 +213,9 @@ void register_rawfile(py::module_& module) {
       .def("add_plain_array", &Writer::add_plain_array, py::arg("cards"), py::arg("pixels").noconvert())
       .def_property_readonly("size", &Writer::size)
       .def("primary_cards", &Writer::primary_cards)
-      .def("publish", &Writer::publish_as, py::arg("path"), py::arg("durable") = true);
+      .def("publish", &Writer::publish_as, py::arg("path"), py::arg("durable") = true)
+      .def("compare", &Writer::compare_with, py::arg("path"), py::arg("durable") = true)
+      .def("stage", &Writer::stage, py::arg("path"), py::arg("durable") = true);
 
   module.def(
       "publish_bytes",
@@ -189,6 +230,18 @@ void register_rawfile(py::module_& module) {
           result = publish(pieces, name, durable);
         }
         return as_dict(result);
+      },
+      py::arg("path"), py::arg("data"), py::arg("durable") = true);
+
+  module.def(
+      "stage_bytes",
+      [](const py::object& path, const py::buffer& data, bool durable) {
+        const std::string name = path_bytes(path);
+        const ByteView view(data);
+        const py::gil_scoped_release release;
+        FilePieces pieces;
+        pieces.refer(view.bytes(), nullptr);
+        return std::make_unique<StagedFile>(pieces, name, durable);
       },
       py::arg("path"), py::arg("data"), py::arg("durable") = true);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "raftwright/file_pieces.hpp"
@@ -29,5 +30,42 @@ struct PublishResult {
 /// differs from the one under the name is kept as `<name>.conflict-<crc32c>`. Throws IoError
 /// (temporary file removed) when the file system refuses, UsageError for a path without file name.
 PublishResult publish(const FilePieces& pieces, const std::string& path, bool durable = true);
+
+/// What stands under a name, beside a content that might get it.
+enum class Standing {
+  free,  ///< nothing
+  same,  ///< these bytes; they are synced if `durable`
+  other  ///< something else: other bytes, a link, a directory
+};
+
+[[nodiscard]] Standing compare(const FilePieces& pieces, const std::string& path, bool durable = true);
+
+/// A content on the disk that has no name yet. Several files can be made ready, one after another, and then
+/// be named in a given order within microseconds. What is never named vanishes, also when the process is
+/// killed (where the file system has files without a name; else a hidden name may stay behind after a kill).
+class StagedFile {
+ public:
+  /// Writes the pieces into the directory of `path`, and syncs them if `durable`. Throws IoError, UsageError.
+  StagedFile(const FilePieces& pieces, const std::string& path, bool durable = true);
+  ~StagedFile();
+  StagedFile(const StagedFile&) = delete;
+  StagedFile& operator=(const StagedFile&) = delete;
+
+  /// Gives it the name, replacing nothing: false when that is taken. The directory is not synced. Throws
+  /// IoError when the file system refuses, UsageError once it has a name.
+  [[nodiscard]] bool commit();
+  /// A path by which this process can read it; empty once it has its name.
+  [[nodiscard]] std::string readable_path() const;
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+  [[nodiscard]] std::uint32_t crc32c() const noexcept { return crc32c_; }
+  [[nodiscard]] std::uint32_t adler32() const noexcept { return adler32_; }
+
+ private:
+  struct Stage;
+  std::unique_ptr<Stage> stage_;
+  std::uint64_t bytes_ = 0;
+  std::uint32_t crc32c_ = 0;
+  std::uint32_t adler32_ = 1;
+};
 
 }  // namespace raftwright
