@@ -208,5 +208,6 @@ class PromptCcd:
             raise UsageError(f"{self.image} {self.name} was released; take its arrays before, or copy them")
         import numpy as np
 
-        shape = (self.geometry.height, self.geometry.width)
-        return np.ndarray(shape, np.int32, self._map, self._begins[index])
+        height, width = self.geometry.height, self.geometry.width
+        # frombuffer holds the mapping's buffer; np.ndarray(buffer=...) would not keep it from being closed.
+        return np.frombuffer(self._map, np.int32, height * width, self._begins[index]).reshape(height, width)

@@ -329,8 +329,9 @@ class Pool:
         """A slab that nobody holds, locked; None where there is room now to make one, or where all are held.
 
         First what is empty, then a new one if there is room; then the oldest board goes. A slab of the right
-        size is taken if it is among the older half; else old ones of other sizes are removed, so that a few
-        slabs of a rare size are not used over and over again while boards of another size stay for ages.
+        size is taken if it is among the older half; else old ones of other sizes are removed, and so are
+        those that were passed over for long. So a few slabs of a rare size are not used over and over again
+        while boards of another size stay for ages.
         """
         idle = sorted((file for file in self._files.values() if file.idle), key=lambda file: file.serial)
         for file in sorted(idle, key=lambda file: file.capacity):
@@ -351,8 +352,9 @@ class Pool:
             freed = sum(other.file_bytes for other in spare)
             if place * 2 >= len(idle) and self._total - freed + need <= self.limit:
                 break
+        ancient = self._state.serial - 2 * len(self._files)
         for file in spare:
-            if chosen is None and not self._room(need):
+            if file.serial < ancient or (chosen is None and not self._room(need)):
                 self._remove(file)
             else:
                 file.unlock()
@@ -390,6 +392,7 @@ class Pool:
                     os.close(fd)
             hidden = self.directory / f".{STATE}"
             try:
+                hidden.touch(mode=0o600)
                 hidden.write_bytes(PoolState.empty())
                 hidden.replace(path)
             except OSError as error:

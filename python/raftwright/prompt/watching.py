@@ -6,6 +6,7 @@ import fcntl
 import fnmatch
 import os
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -271,6 +272,7 @@ class Watch(Iterator[PromptCcd]):
             context.destroy(linger=0)
             return
         self._hints = socket
+        weakref.finalize(self, _end, context, os.getpid())
 
     def _wait(self, seconds: float) -> None:
         if self._hints is None:
@@ -283,10 +285,10 @@ class Watch(Iterator[PromptCcd]):
             except zmq.ZMQError:
                 pass
 
-    def __del__(self) -> None:
-        hints = getattr(self, "_hints", None)
-        if hints is not None and self._hints_of == os.getpid():
-            hints.context.destroy(linger=0)
+
+def _end(context: zmq.Context[zmq.Socket[bytes]], process: int) -> None:
+    if process == os.getpid():  # in the child of a fork it is the parent's
+        context.destroy(linger=0)
 
 
 def _locked(path: Path, serial: int) -> int | None:
