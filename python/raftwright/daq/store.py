@@ -13,6 +13,7 @@ import importlib.metadata
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import msgspec
@@ -174,8 +175,9 @@ def writable_view(buffer: Buffer) -> memoryview:
 
 
 def open_store(spec: str | os.PathLike[str]) -> Store:
-    """A store by its text: `recorded:DIRECTORY` or the directory alone, `simulated:CAMERA?seed=3`, or
-    `SCHEME:…` of an installed package (entry-point group `raftwright.stores`).
+    """A store by its text: `recorded:DIRECTORY` or the directory alone, `simulated:CAMERA?seed=3`,
+    `tcp://HOST:PORT` or `ipc://PATH` of a server (`?keys=NAME&server=NAME` of the key store), or `SCHEME:…`
+    of an installed package (entry-point group `raftwright.stores`).
 
     Raises NotFoundError (no such scheme or directory), UsageError, and what the store itself raises.
     """
@@ -187,7 +189,12 @@ def open_store(spec: str | os.PathLike[str]) -> Store:
     if not isinstance(spec, str) or match is None or os.path.exists(text):
         return RecordedStore(text)
     scheme, rest = match[1], match[2]
-    built_in: dict[str, Callable[[str], Store]] = {"recorded": RecordedStore, "simulated": open_simulated}
+    built_in: dict[str, Callable[[str], Store]] = {
+        "recorded": RecordedStore,
+        "simulated": open_simulated,
+        "tcp": partial(_open_network, "tcp"),
+        "ipc": partial(_open_network, "ipc"),
+    }
     if scheme in built_in:
         return built_in[scheme](rest)
     installed = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
@@ -202,3 +209,9 @@ def open_store(spec: str | os.PathLike[str]) -> Store:
             f"entry point {scheme!r} of {ENTRY_POINTS} gave a {type(store).__name__}, which is no Store"
         )
     return store
+
+
+def _open_network(scheme: str, rest: str) -> Store:
+    # As if it were an installed package: this room knows nothing of networks.
+    opened: Store = importlib.import_module("raftwright.stream.client").open_endpoint(f"{scheme}:{rest}")
+    return opened

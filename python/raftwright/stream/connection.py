@@ -1,0 +1,354 @@
+"""The control connection of a client: greeting, queries and their replies, reconnection."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeVar
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from raftwright._version import __version__
+from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
+from raftwright.stream import wire
+from raftwright.stream.keys import KeyPair, check_key
+from raftwright.stream.messages import Hello, Problem, Query, T, Welcome, decode, encode
+from raftwright.stream.wire import Header, Type, WireError
+
+__all__ = ["Connection", "watch_socket"]
+
+R = TypeVar("R")
+
+_log = logging.getLogger("raftwright.stream")
+
+_PATIENCE: Final = 3.0
+"""Seconds without an answer before WELCOME tells the heartbeat."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_ENDPOINT: Final = ("tcp://", "ipc://")
+
+_TROUBLE: Final = {
+    "HANDSHAKE_FAILED_AUTH": "the server does not let this key in",
+    "HANDSHAKE_FAILED_PROTOCOL": "the handshake failed; are keys used on both sides, and is "
+    "the server's key right?",
+    "HANDSHAKE_FAILED_NO_DETAIL": "the handshake failed",
+    "CONNECT_RETRIED": "nobody listens there",
+    "CLOSED": "the connection was closed",
+    "DISCONNECTED": "the other side closed the connection; are keys used on both sides, and is the server's "
+    "key right?",
+}
+
+
+class _SilenceError(Exception):
+    """No answer came."""
+
+
+class _RestartedError(Exception):
+    """The server is another one than greeted us."""
+
+
+def watch_socket(socket: Any) -> Any:
+    """A monitor of connections, or None where libzmq refuses one."""
+    try:
+        return socket.get_monitor_socket(
+            zmq.EVENT_CONNECTED
+            | zmq.EVENT_HANDSHAKE_SUCCEEDED
+            | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq.EVENT_CONNECT_RETRIED
+            | zmq.EVENT_DISCONNECTED
+        )
+    except zmq.ZMQError:
+        return None
+
+
+class Connection:
+    """Queries to one server. Thread-safe: one query is under way at a time.
+
+    Raises UsageError for an endpoint or keys that cannot be. Nothing is connected before the first query.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        keys: KeyPair | None = None,
+        server_key: str | None = None,
+        timeout: float = 10.0,
+        name: str = "",
+        io_threads: int = 2,
+    ) -> None:
+        if not endpoint.startswith(_ENDPOINT) or len(endpoint) < 8 or not endpoint.isprintable():
+            raise UsageError(
+                f"{ascii(endpoint)[:80]}: no endpoint of a server; give tcp://HOST:PORT or ipc://PATH"
+            )
+        if not 0.05 <= timeout <= 3600:
+            raise UsageError(f"a timeout of {timeout:g} s; give 0.05 to 3600")
+        if keys is not None and server_key is None:
+            raise UsageError("keys were given but not the server's public key, which is needed too")
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self._name = name
+        self._server_key = None if server_key is None else check_key(server_key, "the server's key")
+        self._keys = keys
+        if server_key is not None and keys is None:  # a server without a list of clients takes any
+            public, secret = zmq.curve_keypair()
+            self._keys = KeyPair(public.decode("ascii"), secret.decode("ascii"))
+        self.context: zmq.Context[Any] = zmq.Context(io_threads)
+        self._lock = threading.Lock()
+        self._socket: Any = None
+        self._monitor: Any = None
+        self._trouble = ""
+        self._welcome: Welcome | None = None
+        self._request = 0
+        self._closed = False
+        self._refused = 0
+        self._refusal = ""
+        self.counts = {"queries": 0, "reconnects": 0, "refused": 0, "sessions": 0}
+
+    # -- sockets
+
+    def socket(self, kind: int, endpoint: str, options: dict[int, int]) -> Any:
+        """A socket with this client's keys, connected. Raises StorageError."""
+        if self._closed:
+            raise UsageError("the store was closed; open it again")
+        try:
+            socket = self.context.socket(kind)
+        except zmq.ZMQError as error:
+            raise StorageError(error.errno, f"a socket cannot be made ({error})", endpoint) from None
+        try:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+            socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
+            socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 10)
+            socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+            socket.setsockopt(zmq.RECONNECT_IVL, 100)
+            socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+            socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_MESSAGE_TO_CLIENT)
+            for option, value in options.items():
+                socket.setsockopt(option, value)
+            if "[" in endpoint:
+                socket.setsockopt(zmq.IPV6, 1)
+            if self._server_key is not None and self._keys is not None:
+                socket.setsockopt(zmq.CURVE_SERVERKEY, self._server_key.encode("ascii"))
+                socket.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public.encode("ascii"))
+                socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode("ascii"))
+        except zmq.ZMQError as error:
+            socket.close(linger=0)
+            raise UsageError(f"a socket cannot be made so ({error}); look at the keys") from None
+        return socket
+
+    def _open(self) -> None:
+        self._shut()
+        self._socket = self.socket(zmq.DEALER, self.endpoint, {zmq.SNDHWM: 64, zmq.RCVHWM: 64})
+        self._monitor = watch_socket(self._socket)
+        try:
+            self._socket.connect(self.endpoint)
+        except zmq.ZMQError as error:
+            self._shut()
+            raise UsageError(
+                f"{ascii(self.endpoint)[:80]}: no endpoint of a server ({error.strerror}); give "
+                "tcp://HOST:PORT or ipc://PATH"
+            ) from None
+
+    def _shut(self) -> None:
+        if self._monitor is not None:
+            self._socket.disable_monitor()
+            self._monitor.close(linger=0)
+            self._monitor = None
+        if self._socket is not None:
+            self._socket.close(linger=0)
+            self._socket = None
+
+    def close(self) -> None:
+        """Closes the connection; those who still have data sockets close them themselves."""
+        with self._lock:
+            self._closed = True
+            self._shut()
+        # `term` waits for sockets of others: not here.
+        threading.Thread(target=self.context.term, name="stream close", daemon=True).start()
+
+    # -- greeting and queries
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """Of the last greeting; None before the first."""
+        return self._welcome
+
+    def greet(self, timeout: float | None = None, *, anew: bool = False) -> Welcome:
+        """The server's WELCOME, asked for again with `anew`. Raises as `query`."""
+        until = time.monotonic() + (self.timeout if timeout is None else timeout)
+        with self._lock:
+            if self._welcome is None or self._socket is None or anew:
+                self._retrying(lambda: self._connect(until), until)
+            assert self._welcome is not None
+            return self._welcome
+
+    def query(self, query: Query, kind: type[T], timeout: float | None = None) -> T:
+        """Asks the catalogue; a connection that was lost is made again, until the time is over.
+
+        Raises NotFoundError, UsageError (a range), FormatError (the server speaks another protocol), and
+        StorageError (no answer, or the server's store has a problem).
+        """
+        until = time.monotonic() + (self.timeout if timeout is None else timeout)
+        try:
+            body = encode(query)
+        except UnicodeEncodeError:
+            raise NotFoundError(
+                f"{self.endpoint}: a name with characters that cannot be; give another"
+            ) from None
+
+        def ask() -> T:
+            if self._socket is None or self._welcome is None:
+                self._connect(until)
+            answer = self._ask(Type.QUERY, body, Type.REPLY, until)
+            return decode(answer, kind)
+
+        with self._lock:
+            self.counts["queries"] += 1
+            return self._retrying(ask, until)
+
+    def _retrying(self, work: Callable[[], R], until: float) -> R:
+        pause = _FIRST_PAUSE
+        self._refused, self._refusal, self._trouble = 0, "", ""
+        while True:
+            if self._closed:
+                raise UsageError("the store was closed; open it again")
+            try:
+                return work()
+            except WireError as error:
+                self._shut()
+                raise FormatError(
+                    f"{self.endpoint}: {error}; is it a server of raftwright's, and of this version?"
+                ) from None
+            except _RestartedError:
+                self._shut()
+                continue
+            except _SilenceError:
+                self._look()
+                self._shut()
+                self.counts["reconnects"] += 1
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise self._no_answer() from None
+                time.sleep(min(pause, left))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _no_answer(self) -> StorageError:
+        reason = "no answer"
+        if self._refused:
+            reason += f", but {self._refused} messages that are not of the protocol ({self._refusal})"
+        elif self._trouble:
+            reason += f", {self._trouble}"
+        return StorageError(errno.ETIMEDOUT, f"{reason}; does the server run?", self.endpoint)
+
+    def _look(self) -> None:
+        """What the monitor says of the connection."""
+        while self._monitor is not None and self._monitor.poll(0):
+            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            name = event.name.removeprefix("EVENT_") if hasattr(event, "name") else str(event)
+            if name in _TROUBLE and not self._trouble.startswith(("the handshake", "the server")):
+                self._trouble = _TROUBLE[name]
+
+    def _connect(self, until: float) -> None:
+        self._open()
+        hello = Hello([*wire.SPOKEN], f"raftwright {__version__}", self._name)
+        answer = self._ask(Type.HELLO, encode(hello), Type.WELCOME, min(until, time.monotonic() + _PATIENCE))
+        welcome = decode(answer, Welcome)
+        if welcome.version not in wire.SPOKEN:
+            raise WireError(
+                "version",
+                f"the server chose version {welcome.version} of the protocol, which is not spoken here",
+            )
+        if welcome.chunk[0] > welcome.chunk[1] or welcome.chunk[0] > welcome.credit:
+            raise WireError("malformed", "the server's limits contradict each other")
+        if self._welcome is not None and self._welcome.session != welcome.session:
+            self.counts["sessions"] += 1
+            _log.warning("%s: the server was started anew", self.endpoint)
+        self._welcome = welcome
+
+    def _ask(self, kind: Type, body: bytes, wanted: Type, until: float) -> bytes:
+        """Sends a request and waits for its answer. Raises what `_retrying` knows, and the server's errors."""
+        self._request += 1
+        request = self._request
+        self._send(Header(kind, request=request), body)
+        heartbeat = self._welcome.heartbeat if self._welcome is not None else _PATIENCE / 3
+        heard = asked = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= until or now - heard > max(3 * heartbeat, 0.3):
+                raise _SilenceError
+            if now - max(heard, asked) > heartbeat and kind is Type.QUERY:
+                asked = now
+                self._send(Header(Type.PING, request=request))
+            if not self._socket.poll(max(1, round(1e3 * min(until - now, heartbeat / 2)))):
+                continue
+            header, answer = self._receive()
+            if header is None:
+                continue
+            if kind is Type.QUERY and self._welcome is not None and header.session != self._welcome.session:
+                raise _RestartedError
+            if header.request != request:
+                continue  # of a query that was given up
+            if header.type is Type.ERROR:
+                self._raise(decode(answer, Problem))
+            if header.type is Type.PONG:
+                heard = now
+            elif header.type is wanted:
+                return answer
+            else:
+                self._refuse(f"{header.type.name} instead of {wanted.name}")
+
+    def _send(self, header: Header, body: bytes = b"") -> None:
+        try:
+            self._socket.send_multipart([wire.pack(header, body), body], flags=zmq.DONTWAIT)
+        except zmq.ZMQError:
+            raise _SilenceError from None
+
+    def _receive(self) -> tuple[Header | None, bytes]:
+        try:
+            frames = self._socket.recv_multipart(flags=zmq.DONTWAIT)
+            if len(frames) != 2:
+                raise WireError("malformed", f"a message of {len(frames)} frames instead of 2")
+            header = wire.unpack(frames[0])
+            wire.check_body(header, frames[1])
+        except WireError as error:
+            if error.code == "version":
+                raise
+            self._refuse(str(error))
+            return None, b""
+        except zmq.ZMQError:
+            raise _SilenceError from None
+        return header, frames[1]
+
+    def _refuse(self, reason: str) -> None:
+        if self.counts["refused"] == 0:
+            _log.warning(
+                "%s: refused a message (%s); more are only counted", self.endpoint, ascii(reason)[:200]
+            )
+        self.counts["refused"] += 1
+        self._refused += 1
+        self._refusal = self._refusal or reason
+
+    def _raise(self, problem: Problem) -> NoReturn:
+        said = ascii(problem.message)[1:-1][:300] or "the server gave no reason"
+        match problem.code:
+            case "version":
+                raise WireError(
+                    "version",
+                    f"the server speaks versions {problem.spoken} of the protocol, here it is "
+                    f"{list(wire.SPOKEN)} ({said})",
+                )
+            case "not-found" | "gone":
+                raise NotFoundError(f"{self.endpoint}: {said}")
+            case "range":
+                raise UsageError(f"{self.endpoint}: {said}")
+            case "malformed" | "unknown-type" | "limit":
+                raise WireError("malformed", f"the server refused a query as {problem.code}: {said}")
+            case "busy":
+                raise StorageError(errno.EBUSY, f"the server has too much to do ({said})", self.endpoint)
+        raise StorageError(errno.EIO, f"the server has a problem: {said}", self.endpoint)
