@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn, TypeVar
 
 import zmq
@@ -28,6 +29,8 @@ _log = logging.getLogger("raftwright.stream")
 _PATIENCE: Final = 3.0
 """Seconds without an answer before WELCOME tells the heartbeat."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_FRESH: Final = 0.5
+"""Seconds for which a greeting is as good as a new one."""
 _ENDPOINT: Final = ("tcp://", "ipc://")
 
 _TROUBLE: Final = {
@@ -104,6 +107,7 @@ class Connection:
         self._monitor: Any = None
         self._trouble = ""
         self._welcome: Welcome | None = None
+        self._greeted = 0.0
         self._request = 0
         self._closed = False
         self._refused = 0
@@ -181,9 +185,11 @@ class Connection:
 
     def greet(self, timeout: float | None = None, *, anew: bool = False) -> Welcome:
         """The server's WELCOME, asked for again with `anew`. Raises as `query`."""
-        until = time.monotonic() + (self.timeout if timeout is None else timeout)
-        with self._lock:
-            if self._welcome is None or self._socket is None or anew:
+        begun = time.monotonic()
+        until = begun + (self.timeout if timeout is None else timeout)
+        with self._held(until):
+            # Who waited for the one that greeted need not do it again.
+            if self._welcome is None or self._socket is None or (anew and self._greeted < begun - _FRESH):
                 self._retrying(lambda: self._connect(until), until)
             assert self._welcome is not None
             return self._welcome
@@ -208,9 +214,20 @@ class Connection:
             answer = self._ask(Type.QUERY, body, Type.REPLY, until)
             return decode(answer, kind)
 
-        with self._lock:
+        with self._held(until):
             self.counts["queries"] += 1
             return self._retrying(ask, until)
+
+    @contextlib.contextmanager
+    def _held(self, until: float) -> Iterator[None]:
+        if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise StorageError(
+                errno.ETIMEDOUT, "no answer to others who asked before; does the server run?", self.endpoint
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _retrying(self, work: Callable[[], R], until: float) -> R:
         pause = _FIRST_PAUSE
@@ -270,9 +287,10 @@ class Connection:
             self.counts["sessions"] += 1
             _log.warning("%s: the server was started anew", self.endpoint)
         self._welcome = welcome
+        self._greeted = time.monotonic()
 
     def _ask(self, kind: Type, body: bytes, wanted: Type, until: float) -> bytes:
-        """Sends a request and waits for its answer. Raises what `_retrying` knows, and the server's errors."""
+        """Sends a request and waits for its answer. Raises what the server says, and silence."""
         self._request += 1
         request = self._request
         self._send(Header(kind, request=request), body)
