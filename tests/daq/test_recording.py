@@ -296,3 +296,42 @@ def test_notices_of_new_recordings(recording: Path, comcam: Camera) -> None:
     writer.join()
     assert (notice.kind, notice.image) == ("complete", "CC_O_20261122_000002")
     assert 1.5 <= time.monotonic() - begun < 60
+
+
+def test_notices_of_recordings_that_go(recording: Path, image: SimulatedImage) -> None:
+    store = RecordedStore(recording.parent)
+    notices = store.notices(timeout=3.0)
+    mover = threading.Timer(0.2, lambda: recording.rename(recording.parent.parent / "elsewhere"))
+    mover.start()
+    first = next(notices)
+    assert (first.kind, first.image) == ("removed", image.info.name)
+    assert store.images() == []
+    (recording.parent.parent / "elsewhere").rename(recording)
+    second = next(notices)
+    assert (second.kind, second.image) == ("complete", image.info.name)
+
+
+def test_a_description_is_read_again_when_it_changes(recording: Path, image: SimulatedImage) -> None:
+    store = RecordedStore(recording.parent)
+    document = (recording / "image.json").read_text()
+    assert store.images("raw") == [image.info.name]
+    (recording / "image.json").write_text(document.replace('"raw"', '"lab"'))
+    assert store.images("lab") == [image.info.name]
+    (recording / "image.json").write_text("{}")
+    assert store.images() == []
+    (recording / "image.json").write_text(document)
+    assert store.folders() == ["raw"]
+
+
+def test_old_descriptions_are_not_read_again(
+    recording: Path, image: SimulatedImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (recording / "image.json", recording.parent):
+        os.utime(path, (1e9, 1e9))
+    store = RecordedStore(recording.parent)
+    assert store.images() == [image.info.name]
+    monkeypatch.setattr("raftwright.daq.recording._read_info", lambda path: pytest.fail("read again"))
+    assert store.images() == [image.info.name]
+    os.utime(recording.parent)  # something happened there: all are looked at, none is read
+    assert store.images() == [image.info.name]
+    assert list(store.notices(timeout=0.6)) == []

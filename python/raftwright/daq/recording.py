@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import stat
+import threading
 import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from raftwright.daq.info import MAX_DOCUMENT_BYTES, ImageInfo, SourceInfo, decode_info
 from raftwright.daq.names import is_plain_name
@@ -37,6 +39,14 @@ DESCRIPTION = "image.json"
 
 # Neither waits for a writer of a FIFO nor follows a link in the last part of the name.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_SWEEP = 30.0
+"""Seconds after which all recordings are looked at, though nothing seems to have changed."""
+
+_SETTLED = 2.0
+"""Seconds after which another change of a file shows in its time, whatever the file system."""
+
+_Signature: TypeAlias = "tuple[int, int, int] | None"
+
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -171,6 +181,10 @@ class RecordedStore:
         """With `salvage`, streams that were cut off are taken as far as they go; the rest is missing."""
         self.path = _path(path)
         self._salvage = salvage
+        self._lock = threading.Lock()
+        self._read_before: dict[str, tuple[_Signature, str | None]] = {}
+        self._known: dict[str, str] = {}
+        self._looked = (-1, -math.inf)
         os.close(_open_directory(self.path))
 
     def _entries(self) -> Iterator[Path]:
@@ -197,18 +211,59 @@ class RecordedStore:
             )
         return info
 
-    def _infos(self) -> Iterator[ImageInfo]:
+    def _folders(self) -> dict[str, str]:
+        """Name -> folder of every image. What has not changed is not looked at again."""
+        if not self._changed():
+            return self._known
+        if is_recording(self.path):
+            try:
+                info = self._read(self.path)
+            except RaftwrightError:
+                return {}
+            return {info.name: info.folder}
+        looked = (self._modified(), time.monotonic())
+        found: dict[str, tuple[_Signature, str | None]] = {}
+        with self._lock:
+            before = self._read_before
         for path in self._entries():
-            with contextlib.suppress(RaftwrightError):
-                yield self._read(path)
+            signature = _signature(path / DESCRIPTION)
+            entry = before.get(path.name)
+            if entry is None or entry[0] != signature or signature is None:
+                folder = None
+                with contextlib.suppress(RaftwrightError):
+                    folder = self._read(path).folder
+                entry = (signature, folder)
+            found[path.name] = entry
+        names = {name: folder for name, (_, folder) in sorted(found.items()) if folder is not None}
+        with self._lock:
+            self._read_before, self._known = found, names
+            self._looked = looked
+        return names
+
+    def _changed(self) -> bool:
+        """Whether a look at all recordings may find something new; now and then one is taken anyway."""
+        modified, looked = self._looked
+        return (
+            time.monotonic() - looked >= _SWEEP
+            or self._modified() != modified
+            or abs(time.time() - modified / 1e9) < _SETTLED
+            or len(self._known) < len(self._read_before)  # some could not be read, or not yet
+            or any(signature is None for signature, _ in self._read_before.values())
+        )
+
+    def _modified(self) -> int:
+        try:
+            return os.stat(self.path).st_mtime_ns
+        except OSError:
+            return -1
 
     def folders(self) -> list[str]:
         """Names of the folders that the images are in, sorted."""
-        return sorted({info.folder for info in self._infos()})
+        return sorted(set(self._folders().values()))
 
     def images(self, folder: str | None = None) -> list[str]:
         """Names of the images, of one folder or of all, sorted."""
-        return sorted(info.name for info in self._infos() if folder in (None, info.folder))
+        return [name for name, of in self._folders().items() if folder in (None, of)]
 
     def underway(self) -> list[str]:
         """None: a recording appears whole."""
@@ -237,18 +292,33 @@ class RecordedStore:
         return found
 
     def notices(self, timeout: float | None = None) -> Iterator[Notice]:
-        """Images that appear in the directory, within half a second. Ends after `timeout` quiet seconds."""
+        """Images that appear in the directory or vanish from it, within half a second.
+
+        Ends after `timeout` quiet seconds.
+        """
         known = set(self.images())
         quiet_since = time.monotonic()
         while timeout is None or time.monotonic() - quiet_since < timeout:
             left = 0.5 if timeout is None else quiet_since + timeout - time.monotonic()
             time.sleep(min(0.5, max(left, 0.0)))
-            new = [name for name in self.images() if name not in known]
-            for name in new:
-                known.add(name)
-                yield Notice("complete", name)
-            if new:
+            now = set(self.images())
+            news = [Notice("complete", name) for name in sorted(now - known)]
+            news += [Notice("removed", name) for name in sorted(known - now)]
+            known = now
+            if news:
+                yield from news
                 quiet_since = time.monotonic()
+
+
+def _signature(path: Path) -> _Signature:
+    """What changes when a file does: inode, size, time. None where it cannot be told."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    if abs(time.time() - status.st_mtime) < _SETTLED:
+        return None  # it may change again within the grain of the clock
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def is_recording(path: str | os.PathLike[str]) -> bool:
