@@ -18,7 +18,9 @@ from raftwright.cli import (
     serve,
     show,
     simulate,
+    status,
     verify,
+    watch,
 )
 
 __all__ = ["program", "usage_line"]
@@ -83,6 +85,8 @@ def program() -> Any:
         (show.show, "Draw a CCD, a raft or the focal plane as PNG."),
         (info.info, "Tell what a file or directory is, or how this was built."),
         (serve.serve, "Publish images over the network."),
+        (status.status, "Show what running forwarders and servers do."),
+        (watch.watch, "Print each CCD as a forwarder of this machine completes it."),
         (bench.bench, "Measure what this machine reaches."),
     ):
         app.command(short_help=short)(command)

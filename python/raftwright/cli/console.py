@@ -86,6 +86,11 @@ class Console:
             for line in lines:
                 _write(sys.stdout, clean(line))
 
+    def print(self, text: str) -> None:
+        """Lines for people that were made by us, colours and all; nothing in them is escaped."""
+        if not self.json:
+            _write(sys.stdout, text)
+
     def note(self, text: object) -> None:
         """A remark on the standard error that is no error."""
         if not self.json:
