@@ -374,7 +374,7 @@ def test_one_ccd_that_fails_holds_up_no_other(
         return extension_header(camera, detector, *args, **settings)
 
     folder = tmp_path / "20261122" / science.name
-    monkeypatch.setattr("raftwright.rawfile.write.extension_header", failing)
+    monkeypatch.setattr("raftwright.rawfile.output.extension_header", failing)
     with pytest.raises(FormatError) as error:
         write_image(image(science), tmp_path, durable=False)
     report = error.value.report  # type: ignore[attr-defined]

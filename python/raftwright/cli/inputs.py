@@ -159,6 +159,7 @@ def find_raw_files(paths: Iterable[str]) -> list[Path]:
 
 def _raw_files_below(top: Path) -> list[Path]:
     from raftwright.rawfile import FileName
+    from raftwright.rawfile.names import newest
 
     named: list[Path] = []
     others: list[Path] = []
@@ -190,7 +191,7 @@ def _raw_files_below(top: Path) -> list[Path]:
                         f"{top}: more than {_MOST_FILES} FITS files below it; name a directory further down"
                     )
         level = below
-    files = named or others
+    files = newest(named) or others
     if not files:
         raise NotFoundError(
             f"{top}: no raw FITS file in it or up to {_DEPTH - 1} levels below; give another directory"

@@ -20,7 +20,17 @@ from raftwright.rawfile.header import Header
 from raftwright.rawfile.names import FileName, ImageName, sidecar_path
 from raftwright.rawfile.read import RawFile, open_raw
 from raftwright.rawfile.segments import expected_cards
-from raftwright.rawfile.sidecar import CONTENT, MISSING, Runs, as_runs, read_json, run_mask, sidecar
+from raftwright.rawfile.sidecar import (
+    CONTENT,
+    MISSING,
+    REPLACES,
+    VERSION,
+    Runs,
+    as_runs,
+    read_json,
+    run_mask,
+    sidecar,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -180,6 +190,10 @@ class _Check:
             return
         parts = {"OBSID": str(file.image), "RAFTBAY": file.raft, "CCDSLOT": file.slot}
         self._differ("primary", parts, header, "the file's name says")
+        version = header.get("FILEVERS", 1)
+        if version != file.version:
+            problem = f"is {ascii(version)[:40]}, but the file's name says {file.version}"
+            self._found.error("primary", "FILEVERS", problem, AGAIN)
 
     def _differ(self, hdu: str, expected: dict[str, Any], header: Header, who: str) -> None:
         for keyword, value in expected.items():
@@ -274,6 +288,7 @@ class _Check:
             self._found.error("sidecar", "", str(error).removeprefix(f"{path}: "), AGAIN)
             return {}
         listed = content.pop(MISSING, {})
+        self._replaced(content.pop(VERSION, None), content.pop(REPLACES, None))
         expected: dict[str, Any] = json.loads(sidecar(self.raw.header.cards))
         del expected[CONTENT]
         if content.pop(CONTENT, None) != "metadata":
@@ -295,6 +310,14 @@ class _Check:
             self._found.error("sidecar", MISSING, "is no list of [first, count] for each segment", AGAIN)
             return {}
         return runs
+
+    def _replaced(self, version: object, replaces: object) -> None:
+        """What a sidecar says of the version before, beside what the header says."""
+        header = self.raw.header
+        said = replaces.get("file") if isinstance(replaces, dict) else None
+        for key, value, keyword in ((VERSION, version, "FILEVERS"), (REPLACES, said, "REPLACES")):
+            if value != header.get(keyword):
+                self._found.error("sidecar", key, f"differs from {keyword} of the header", AGAIN)
 
     def _gaps(self, pixels: dict[str, NDArray[Any]], missing: Runs) -> None:
         listed = sum(count for runs in missing.values() for _, count in runs)

@@ -3,6 +3,7 @@
     <dayobs>/<image>/<image>_<raft>_<slot>.fits        MC_O_20261122_000123_R22_S11.fits
     <dayobs>/<image>/<image>_<raft>_<slot>.json        the sidecar
     <dayobs>/<image>/<image>_expectedSensors.json      the manifest
+    <dayobs>/<image>/<image>_<raft>_<slot>.v2.fits     a later version that lacks fewer pixels; .v2.json
 
 An image name is `<source>_<controller>_<YYYYMMDD>_<nnnnnn>`. A name that does not parse is refused: no
 identity is made up for it, and nothing that could leave the output directory ever becomes part of a path.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,11 +21,13 @@ from typing import Final
 from raftwright.errors import FormatError, UsageError
 
 __all__ = [
+    "MAX_VERSION",
     "FileName",
     "ImageName",
     "check_path",
     "image_directory",
     "manifest_name",
+    "newest",
     "raw_file_name",
     "sidecar_path",
 ]
@@ -31,9 +35,10 @@ __all__ = [
 _IMAGE: Final = r"([A-Z]{2})_([A-Z])_([0-9]{8})_([0-9]{6})"
 _IMAGE_NAME = re.compile(_IMAGE + r"\Z")
 _FILE_NAME = re.compile(
-    rf"({_IMAGE})_([A-Za-z0-9]{{1,16}})_([A-Za-z0-9]{{1,16}})(_guider)?\.fits(?:\.fz|\.gz)?\Z"
+    rf"({_IMAGE})_([A-Za-z0-9]{{1,16}})_([A-Za-z0-9]{{1,16}})(_guider)?(?:\.v([1-9][0-9]{{0,3}}))?\.fits(?:\.fz|\.gz)?\Z"
 )
 _PART = re.compile(r"[A-Za-z0-9]{1,16}\Z")
+MAX_VERSION: Final = 9999
 _SUFFIXES: Final = (".fits.fz", ".fits.gz", ".fits", ".fz")
 
 
@@ -75,6 +80,7 @@ class FileName:
     raft: str
     slot: str
     guider: bool
+    version: int = 1
 
     @classmethod
     def parse(cls, path: str | Path) -> FileName:
@@ -86,7 +92,12 @@ class FileName:
                 f"{name[:80]!r} is not the name of a raw file; expected <image>_<raft>_<slot>.fits, as in "
                 "MC_O_20261122_000123_R22_S11.fits"
             )
-        return cls(ImageName.parse(match[1]), match[6], match[7], match[8] is not None)
+        version = int(match[9]) if match[9] else 1
+        if match[9] and not 2 <= version <= MAX_VERSION:
+            raise FormatError(
+                f"{name[:80]!r} is not the name of a raw file; versions go from v2 to v{MAX_VERSION}"
+            )
+        return cls(ImageName.parse(match[1]), match[6], match[7], match[8] is not None, version)
 
 
 def check_path(path: str | Path) -> None:
@@ -99,14 +110,39 @@ def check_path(path: str | Path) -> None:
         raise UsageError(f"{ascii(str(path))[:400]}: a name has no NUL in it; name another")
 
 
-def raw_file_name(image: ImageName, raft: str, slot: str) -> str:
-    """Name of the raw file of a CCD; raft and slot as the header has them (`R00`, `S00` for AuxTel)."""
+def raw_file_name(image: ImageName, raft: str, slot: str, version: int = 1) -> str:
+    """Name of the raw file of a CCD; raft and slot as the header has them (`R00`, `S00` for AuxTel).
+
+    Version 1 has no mark; a later one, which has pixels that the one before it lacks, is `.v2.fits`.
+    """
     for part, what in ((raft, "raft"), (slot, "slot")):
         if not _PART.match(part):
             raise FormatError(
                 f"{part[:40]!r} cannot be the {what} in a file name; use letters and digits only"
             )
-    return f"{image}_{raft}_{slot}.fits"
+    if not 1 <= version <= MAX_VERSION:
+        raise FormatError(f"{image}_{raft}_{slot}: {version} is no version; they go from 1 to {MAX_VERSION}")
+    return f"{image}_{raft}_{slot}.fits" if version == 1 else f"{image}_{raft}_{slot}.v{version}.fits"
+
+
+def newest(paths: Iterable[Path]) -> list[Path]:
+    """Those of some files that no later version beside them stands for, in their order."""
+    listed = list(paths)
+    latest: dict[tuple[Path, str], tuple[int, Path]] = {}
+    for path in listed:
+        version, key = _version(path)
+        if key not in latest or latest[key][0] < version:
+            latest[key] = (version, path)
+    chosen = {path for _, path in latest.values()}
+    return [path for path in listed if path in chosen]
+
+
+def _version(path: Path) -> tuple[int, tuple[Path, str]]:
+    try:
+        version = FileName.parse(path).version
+    except FormatError:
+        version = 1
+    return version, (path.parent, path.name.replace(f".v{version}.fits", ".fits", 1))
 
 
 def image_directory(out: Path, image: ImageName) -> Path:

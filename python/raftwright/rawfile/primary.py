@@ -88,17 +88,27 @@ class Exposure:
 
 
 def primary_cards(
-    exposure: Exposure, detector: Detector, *, missing: int = 0, fill: int = -1, notes: Notes | None = None
+    exposure: Exposure,
+    detector: Detector,
+    *,
+    missing: int = 0,
+    fill: int = -1,
+    version: int = 1,
+    replaces: str | None = None,
+    notes: Notes | None = None,
 ) -> list[Card]:
     """Cards of the primary header of one CCD, in order, CHECKSUM and DATASUM last (values to be set).
 
-    `missing` pixels did not arrive and hold `fill`. What of the document could not be used is said to
-    `notes`.
+    `missing` pixels did not arrive and hold `fill`. A version above 1 names the file that it stands for. What
+    of the document could not be used is said to `notes`.
     """
     notes = notes if notes is not None else Notes()
     records = _records(exposure.document, detector)
     name = exposure.document.name if exposure.document is not None else ""
     own = _own_values(exposure, detector, missing, fill)
+    own["FILENAME"] = raw_file_name(exposure.name, detector.header_raft, detector.header_slot, version)
+    if version > 1:
+        own.update(FILEVERS=version, REPLACES=replaces)
     values, extra = _document_values(records, own, name, notes)
     _settle_times(values, name, notes)
     defaults = _defaults(exposure, values)
@@ -163,7 +173,6 @@ def _own_values(exposure: Exposure, detector: Detector, missing: int, fill: int)
         "LSST_NUM": detector.serial or None,
         "RAFTNAME": camera.constants.get("RAFTNAME") or detector.raft_serial or None,
         "HEADVER": HEADVER,
-        "FILENAME": raw_file_name(name, detector.header_raft, detector.header_slot),
         "MISSPIX": missing,
         "FILLVAL": fill if missing else None,
     }

@@ -22,7 +22,7 @@ from raftwright import _core, assembly
 from raftwright.daq import ImageInfo, MemorySource, Registers, SourceInfo, write_recording
 from raftwright.errors import FormatError, NotFoundError, UsageError
 from raftwright.rawfile import times
-from raftwright.rawfile.names import ImageName, sidecar_path
+from raftwright.rawfile.names import ImageName, newest, sidecar_path
 from raftwright.rawfile.read import RawFile, open_raw
 from raftwright.rawfile.sidecar import MISSING, as_runs, read_json, run_mask
 
@@ -182,7 +182,7 @@ def _expand(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
             inside = sorted(p for p in path.rglob("*") if p.name.endswith(_SUFFIXES) and p.is_file())
             if not inside:
                 raise NotFoundError(f"{path}: there are no FITS files in it; name a directory of raw files")
-            files.update(dict.fromkeys(inside))
+            files.update(dict.fromkeys(newest(inside)))
         else:
             files[path] = None
     if not files:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raftwright.assembly import PixelRuns
+from raftwright.errors import RaftwrightError
+from raftwright.rawfile.sidecar import Replaced
 
-__all__ = ["Failure", "FileReport", "Status", "WriteReport"]
+__all__ = ["Failure", "FileReport", "SourceReport", "Status", "WriteReport"]
 
-Status = Literal["written", "unchanged", "conflict"]
-"""`unchanged`: the file was there with the same bytes. `conflict`: it was there with others, which stayed;
-the new content was kept beside it."""
+Status = Literal["written", "unchanged", "kept", "conflict"]
+"""`unchanged`: the file was there with the same bytes. `kept`: a file of the same image was there that agrees
+and lacks no more pixels; it stays, alone, and is what is reported. `conflict`: it was there with others,
+which stayed; the new content was kept beside it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class FileReport:
     sidecar_status: Status
     missing: Mapping[str, PixelRuns] = field(default_factory=dict)
     """Missing pixels of each segment that has any: (first, count) in readout positions."""
+    version: int = 1
+    replaces: Replaced | None = None
+    """The version before, which stays: it lacks more pixels."""
 
     @property
     def missing_pixels(self) -> int:
@@ -52,6 +58,18 @@ class Failure:
 
     detector: str
     error: str
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What became of the files of one source."""
+
+    location: str
+    files: tuple[FileReport, ...]
+    failures: tuple[Failure, ...]
+    errors: tuple[RaftwrightError, ...]
+    """Of the failures, in the same order."""
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

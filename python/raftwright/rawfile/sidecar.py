@@ -3,13 +3,16 @@
 A sidecar has the cards of the primary header that have a value field, in their order, types kept, undefined
 as null; `"KEY" : value`, indented by two spaces, no final newline, as the LSST camera's control system
 writes it. When pixels are missing, one more key follows: `__MISSING__`, for each segment that misses any a
-list of `[first, count]` in readout positions `y * NAXIS1 + x`, counted from 0.
+list of `[first, count]` in readout positions `y * NAXIS1 + x`, counted from 0. A version above 1 says so in
+two more: `__VERSION__`, and `__REPLACES__` with name, CRC-32C and number of missing pixels of the version
+before.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +31,9 @@ __all__ = [
     "CONTENT",
     "MAX_BYTES",
     "MISSING",
+    "REPLACES",
+    "VERSION",
+    "Replaced",
     "Runs",
     "as_runs",
     "manifest",
@@ -39,6 +45,8 @@ __all__ = [
 
 CONTENT: Final = "__CONTENT__"
 MISSING: Final = "__MISSING__"
+VERSION: Final = "__VERSION__"
+REPLACES: Final = "__REPLACES__"
 MAX_BYTES: Final = 64 << 20
 """Largest sidecar or manifest read."""
 
@@ -46,12 +54,28 @@ Runs = dict[str, list[tuple[int, int]]]
 """Missing pixels of each segment that has any: (first, count) in readout positions."""
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The file that a later version stands for; it stays where it is."""
+
+    version: int
+    """Of the replaced file."""
+    file: str
+    crc32c: str
+    missing: int
+    """Pixels that it lacks."""
+
+
 def sidecar_key(card: Card) -> str:
     """Key of a card: `HIERARCH STUTTER ROWS` is `HIERARCH.STUTTER.ROWS`."""
     return f"HIERARCH.{card.keyword.replace(' ', '.')}" if card.is_hierarch else card.keyword
 
 
-def sidecar(cards: Iterable[Card], missing: Mapping[str, Sequence[tuple[int, int]]] | None = None) -> bytes:
+def sidecar(
+    cards: Iterable[Card],
+    missing: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+    replaced: Replaced | None = None,
+) -> bytes:
     """Text of the sidecar of a raw file, from the cards of its primary header as written."""
     lines = [f'  "{CONTENT}" : "metadata"']
     lines += [
@@ -63,6 +87,9 @@ def sidecar(cards: Iterable[Card], missing: Mapping[str, Sequence[tuple[int, int
         # One line, however many gaps: whoever wants the list reads JSON, whoever looks wants the keywords.
         runs = {name: [list(run) for run in gaps] for name, gaps in missing.items() if gaps}
         lines.append(f'  "{MISSING}" : {json.dumps(runs)}')
+    if replaced is not None:
+        before = {"file": replaced.file, "crc32c": replaced.crc32c, "missing": replaced.missing}
+        lines += [f'  "{VERSION}" : {replaced.version + 1}', f'  "{REPLACES}" : {json.dumps(before)}']
     return ("{\n" + ",\n".join(lines) + "\n}").encode("ascii")
 
 
