@@ -15,7 +15,7 @@ cmake --build --preset asan --parallel "$jobs" -- --quiet
 
 say "C++ targets, $seconds s each, seed $seed"
 failed=0
-for target in fuzz_fits fuzz_readout fuzz_rice fuzz_unpack; do
+for target in fuzz_fits fuzz_intake fuzz_readout fuzz_rice fuzz_unpack; do
   printf '%s: ' "$target"
   "build/asan/cpp/fuzz/$target" --seconds "$seconds" --seed "$seed" --artifacts "$found" \
     "cpp/fuzz/corpus/$target" || failed=1

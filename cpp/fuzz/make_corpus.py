@@ -78,8 +78,24 @@ def streams(noise: np.random.Generator) -> None:
         write("fuzz_readout", f"layout{kind}", header + chunks)
 
 
+def messages(noise: np.random.Generator) -> None:
+    """Scripts of pulls, chunks and worse: the size of the image, then steps with their numbers."""
+    for n, (width, height) in enumerate(((19, 11), (3, 3), (12, 6), (19, 2))):
+        size = width * height * 4
+        ask = bytes([0, 0, 0]) + size.to_bytes(2, "little") + bytes([1])
+        steps = b"".join(
+            bytes([6, 7, 1, 1, 1, k % 32])
+            + min(at, size - 1).to_bytes(2, "little")
+            + bytes([min(100, size - at), 1, 1, 2 + 8 * int(noise.integers(0, 2))])
+            for k, at in enumerate(range(0, size, 100))
+        )
+        write("fuzz_intake", f"stream{n}", bytes([width - 1, height - 1]) + ask + steps)
+        write("fuzz_intake", f"noise{n}", bytes([width - 1, height - 1]) + ask + noise.bytes(600))
+
+
 if __name__ == "__main__":
     random = np.random.default_rng(1)
     fits_files(random)
     rice_inputs(random)
     streams(random)
+    messages(random)

@@ -312,3 +312,31 @@ TEST_CASE("readout: planes may lie in memory of the caller's") {
   CHECK_THROWS_AS(static_cast<void>(Planes::needed(0, 1, 1)), UsageError);
   CHECK_THROWS_AS(static_cast<void>(Planes::needed(1, ~std::size_t{0}, 3)), UsageError);
 }
+
+TEST_CASE("readout: started again it is as new, with both products") {
+  std::mt19937 random(31);
+  const Case c{StreamLayout(18, 0x1FFFF, reversed(16)), 64, 40};
+  Readout readout(c.layout, c.width, c.height, {true, true});
+  for (int round = 0; round < 3; ++round) {
+    const PlaneSet planes = random_planes(c, random);
+    const std::vector<std::uint8_t> packed = stream_of(c, planes);
+    readout.add(0, std::span(packed).first(1000));
+    if (round == 1) readout.finish(-1);
+    readout.restart();
+    CHECK(readout.received() == 0);
+    CHECK(readout.copied() == 0);
+    CHECK(readout.gaps().size() == 1);
+    readout.add(0, packed);
+    CHECK(readout.copied() == 0);  // whole rows are never copied
+    readout.finish(-1);
+    CHECK(readout.complete());
+    for (std::size_t plane = 0; plane < planes.size(); ++plane) {
+      CHECK(decoded(readout.compressed(), plane) == planes[plane]);
+      CHECK(std::equal(planes[plane].begin(), planes[plane].end(), readout.planes().plane(plane)));
+    }
+    readout.restart();
+  }
+  const std::vector<std::uint8_t> packed(readout.size());
+  readout.add(1, std::span(packed).subspan(1, 100));
+  CHECK(readout.copied() == 100);
+}
