@@ -9,16 +9,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from raftwright.stream.client import NetworkImage, NetworkSource, NetworkStore
     from raftwright.stream.faults import Faults
+    from raftwright.stream.fetch import Fetch, Receiver
     from raftwright.stream.keys import KeyPair, KeyStore
     from raftwright.stream.server import Server
 
-__all__ = ["Faults", "KeyPair", "KeyStore", "Server"]
+__all__ = [
+    "Faults",
+    "Fetch",
+    "KeyPair",
+    "KeyStore",
+    "NetworkImage",
+    "NetworkSource",
+    "NetworkStore",
+    "Receiver",
+    "Server",
+]
 
 _HOMES = {
     "Faults": "raftwright.stream.faults",
+    "Fetch": "raftwright.stream.fetch",
     "KeyPair": "raftwright.stream.keys",
     "KeyStore": "raftwright.stream.keys",
+    "NetworkImage": "raftwright.stream.client",
+    "NetworkSource": "raftwright.stream.client",
+    "NetworkStore": "raftwright.stream.client",
+    "Receiver": "raftwright.stream.fetch",
     "Server": "raftwright.stream.server",
 }
 
