@@ -11,6 +11,7 @@ from raftwright.cli import (
     assemble,
     bench,
     camera,
+    doctor,
     info,
     keys,
     mosaic,
@@ -87,6 +88,7 @@ def program() -> Any:
         (serve.serve, "Publish images over the network."),
         (status.status, "Show what running forwarders and servers do."),
         (watch.watch, "Print each CCD as a forwarder of this machine completes it."),
+        (doctor.doctor, "Check whether this machine is fit, and say what to change."),
         (bench.bench, "Measure what this machine reaches."),
     ):
         app.command(short_help=short)(command)
