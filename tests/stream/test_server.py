@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +26,7 @@ from raftwright.daq import (
 )
 from raftwright.daq.info import decode_description
 from raftwright.errors import NotFoundError, StorageError, UsageError
-from raftwright.stream import Server, wire
+from raftwright.stream import Server
 from raftwright.stream.server import Limits
 from raftwright.stream.wire import Header, Type, image_key, source_key
 
@@ -574,4 +576,39 @@ def test_a_server_stops_though_its_store_hangs(serve: Serve, plain: Connect, liv
     assert time.monotonic() - begun < 4.0
     live.slow = 0.0
     server.stop(1.0)
-    assert wire.VERSION == 1
+
+
+def test_servers_leave_nothing_behind(plain: Connect, still: SimulatedStore) -> None:
+    def left() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    def once() -> None:
+        with Server(still, "tcp://127.0.0.1:0", limits=Limits(chunk=(1024, MANY))) as server:
+            client = plain(data_of(server))
+            client.fetch(NAME, PLACE, 0, SIZE)
+            client.close()
+
+    once()  # pyzmq's own thread stays
+    before = left()
+    for _ in range(10):
+        once()
+    eventually(lambda: left() == before)
+
+
+def test_a_store_that_fails_for_a_while_is_watched_again(serve: Serve, plain: Connect, live: Any) -> None:
+    server = serve(live)
+    client = plain(server.endpoints["notices"], kind=zmq.SUB, SUBSCRIBE=b"RWST")
+    assert client.answer()[1]["kind"] == "alive"
+    working = live.notices
+
+    def failing(timeout: float | None = None) -> Any:
+        raise StorageError(5, "cannot be read", "/data")
+
+    live.notices = failing
+    time.sleep(0.7)
+    assert plain(server.endpoint).query("folders")
+    live.notices = working
+    live.all["CC_S_20261122_000009"] = live.all[NAME]
+    told = [client.answer()[1] for _ in range(12)]
+    assert {"kind": "begun", "image": "CC_S_20261122_000009", "folder": "raw"} in told
+    assert server.status()["notices"]["store_errors"] >= 1

@@ -89,30 +89,34 @@ class Announcer:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        if any(thread.is_alive() for thread in self._threads):
+            return False
+        os.close(self._fd)
+        return True
 
     # -- what happens
 
     def _watch(self) -> None:
         while not self._stop.is_set():
             begun = time.monotonic()
-            heard = 0
+            pause = _STATIC
             try:
                 for notice in self._store.notices(_SLICE):
-                    heard += 1
+                    pause = _SLICE
                     self._news(notice)
                     if self._stop.is_set():
                         return
                 self._compare()
             except (RaftwrightError, OSError) as error:
+                pause = 1.0
                 self.counts["store_errors"] += 1
                 if self.counts["store_errors"] == 1:
                     _log.warning("the store cannot be watched: %s; trying on", error)
             except Exception:
+                pause = 1.0
                 self.counts["internal"] += 1
                 _log.exception("internal error while the store was watched")
-            short = time.monotonic() - begun < _SLICE / 2
-            if short and self._stop.wait(_STATIC if not heard else _SLICE):
+            if time.monotonic() - begun < _SLICE / 2 and self._stop.wait(pause):
                 return
 
     def _news(self, notice: Notice) -> None:

@@ -104,7 +104,8 @@ class Outbox:
             self._free.setdefault(len(buffer), []).append(buffer)
 
     def close(self) -> None:
-        """Lets go of the descriptor."""
+        """Lets go of the descriptor; what is still under way comes back unseen."""
+        self.waiting = False
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)

@@ -159,7 +159,10 @@ class Control:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        if any(thread.is_alive() for thread in self._threads):
+            return False
+        os.close(self._fd)
+        return True
 
     def _run(self) -> None:
         poller = zmq.Poller()

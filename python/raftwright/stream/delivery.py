@@ -97,8 +97,8 @@ class Delivery:
         self._outbox = Outbox(limits.memory)
         self._paused: dict[Pull, None] = {}
         """Pulls that an injected fault holds up."""
-        self._starved = False
-        """No buffer was free."""
+        self._hungry: list[Peer] = []
+        """Peers for whose next chunk no buffer was free."""
         self._next_look = 0.0
         self._next_beat = 0.0
         self.counts: Counter[str] = Counter()
@@ -120,7 +120,10 @@ class Delivery:
         """Waits for it; whether it ended."""
         if self._thread.ident is not None:
             self._thread.join(timeout)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        self._outbox.close()
+        return True
 
     def status(self) -> dict[str, Any]:
         """Numbers of this moment."""
@@ -168,8 +171,8 @@ class Delivery:
             if self._dry and now >= self._next_look:
                 self._look(now)
             for _ in range(8):
-                if not self._queue or not self._serve(self._queue.popleft()):
-                    break
+                if self._queue:
+                    self._serve(self._queue.popleft())
             if self._socket_is_new:
                 poller = self._poller()
 
@@ -183,7 +186,7 @@ class Delivery:
     def _patience(self, now: float) -> int:
         """Milliseconds that the next poll may take."""
         self._outbox.waiting = False
-        if self._queue and not self._starved:
+        if self._queue:
             return 0
         self._outbox.waiting = True
         if self._collect():  # what came before `waiting` was set
@@ -206,8 +209,10 @@ class Delivery:
                     self._enqueue(peer)
                 elif not peer.pulls and not peer.in_flight:
                     self._peers.pop(identity, None)
-        if done:
-            self._starved = False
+        if done and self._hungry:
+            hungry, self._hungry = self._hungry, []
+            for peer in hungry:
+                self._enqueue(peer)
         return bool(done)
 
     # -- what comes in
@@ -340,14 +345,14 @@ class Delivery:
         peer.waiting = True
         self._queue.append(peer)
 
-    def _serve(self, peer: Peer) -> bool:
-        """Sends one chunk of a peer's next pull; False when nothing can be sent to anybody just now."""
+    def _serve(self, peer: Peer) -> None:
+        """Sends one chunk of a peer's next pull."""
         peer.waiting = False
         now = time.monotonic()
         if self._peers.get(peer.identity) is not peer or not peer.queue:
-            return True
+            return
         if peer.in_flight >= self._limits.window or now < peer.paused_until:
-            return True  # `_collect` or `_beat` brings it back
+            return  # `_collect` or `_beat` brings it back
         pull = peer.queue.popleft()
         pull.ready = False
         try:
@@ -355,22 +360,23 @@ class Delivery:
         except NoBufferError:
             peer.queue.appendleft(pull)
             pull.ready = True
-            self._starved = True
+            peer.waiting = True
+            self._hungry.append(peer)
+            return
         except FullError:
             peer.queue.appendleft(pull)
             pull.ready = True
             peer.paused_until = now + _RETRY
             self._next_beat = min(self._next_beat, now + _RETRY)
-            return True
+            return
         except GoneError:
             self._forget(peer)
-            return True
+            return
         except Exception as error:
             self._close(peer.identity, pull.request)
             self._failed(peer.identity, pull.request, error, "gone")
         if peer.queue and not peer.waiting:
             self._enqueue(peer)
-        return not self._starved
 
     def _send_next(self, peer: Peer, pull: Pull, now: float) -> None:
         piece = pull.piece()
@@ -599,6 +605,7 @@ class Delivery:
         for peer in list(self._peers.values()):
             self._forget(peer)
         self._queue.clear()
+        self._hungry.clear()
         self._dry.clear()
         self._paused.clear()
 

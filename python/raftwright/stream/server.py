@@ -92,7 +92,7 @@ class Server:
         if allowed is not None and keys is None:
             raise UsageError("clients are known by their keys, which needs keys of the server; give them")
         self.name = name or type(store).__name__
-        self.session = secrets.randbits(32)
+        self.session = 1 + secrets.randbelow(2**32 - 1)
         self._plan = plan(bind, data_sockets)
         self._store = store
         self._keys = keys
