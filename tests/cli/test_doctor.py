@@ -12,7 +12,15 @@ Run = Callable[..., Any]
 def test_a_table_and_what_to_change(run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     done = run(
-        "doctor", "--out", tmp_path / "out", "--metrics", "127.0.0.1:0", "--prompt", "0", "--memory", "1MB"
+        "doctor",
+        "--out",
+        tmp_path / "out",
+        "--metrics",
+        "127.0.0.1:0",
+        "--prompt-memory",
+        "0",
+        "--memory",
+        "1MB",
     )
     lines = done.out.splitlines()
     assert lines[0].split() == ["check", "found", "wanted"]

@@ -40,7 +40,7 @@ def doctor(
         str, typer.Option("--memory", metavar="SIZE", help="Of the forwarder's buffers.")
     ] = "2GB",
     prompt: Annotated[
-        str, typer.Option("--prompt", metavar="SIZE", help="Shared memory for watching; 0: none.")
+        str, typer.Option("--prompt-memory", metavar="SIZE", help="Shared memory for watching; 0: none.")
     ] = "2GB",
     keys: Annotated[
         str | None, typer.Option("--keys", metavar="NAME", help="The pair that is used.", show_default=False)
@@ -68,7 +68,7 @@ def doctor(
         metrics=metrics,
         bind=bind,
         memory=octets(memory, "--memory"),
-        prompt=octets(prompt, "--prompt"),
+        prompt=octets(prompt, "--prompt-memory"),
         keys=keys,
         key_store=key_store,
     )
