@@ -24,7 +24,7 @@ _MOST_LISTED: Final = 20
 
 _SHOWN = {
     *("service", "name", "state", "version", "process", "metrics", "problems", "images", "incomplete"),
-    *("buffers", "credit", "prompt"),
+    *("buffers", "credit", "prompt", "uptime_s", "seconds"),
 }
 
 
@@ -187,7 +187,7 @@ def _drawn(answers: list[dict[str, Any]]) -> str:
 
 
 def _service(url: str, status: Mapping[str, Any]) -> Iterator[Any]:
-    from raftwright.cli.tables import cell
+    from raftwright.cli.tables import cell, indented
 
     metrics = _mapping(status.get("metrics"))
     process = _mapping(status.get("process"))
@@ -202,13 +202,15 @@ def _service(url: str, status: Mapping[str, Any]) -> Iterator[Any]:
     yield cell(f"{head or 'a service'} at {url}{state}", "bold")
     yield cell("  " + ", ".join(fact for fact in facts if fact))
     for problem in _list(status.get("problems")):
-        yield cell(f"  problem: {problem}", "bold red")
+        yield indented(cell(f"problem: {problem}", "bold red"))
     prompt = _mapping(status.get("prompt"))
     if prompt.get("problem"):
-        yield cell(f"  preview: {prompt['problem']}", "yellow")
+        yield indented(cell(f"preview: {prompt['problem']}", "yellow"))
     for key, value in status.items():
         if key not in _SHOWN and value not in (None, "", {}, []):
-            yield cell(f"  {key}: {_flat(value)}")
+            text = _flat(value) if isinstance(value, Mapping | list) else str(value)
+            if text:
+                yield indented(cell(f"{key}: {text}", most=4000))
     yield from _images(status)
     yield from _stages(_mapping(metrics.get("stages")))
     yield from _levels(status)
@@ -369,9 +371,9 @@ def _list(value: object) -> list[Any]:
 
 
 def _flat(value: object) -> str:
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping):  # what is nothing, or 0, is not worth a word
         return ", ".join(
-            f"{key} {_flat(item)}" for key, item in value.items() if item not in (None, "", {}, [])
+            f"{key} {_flat(item)}" for key, item in value.items() if item not in (None, "", {}, [], 0)
         )
     if isinstance(value, list):
         shown = ", ".join(_flat(item) for item in value[:_MOST_LISTED])

@@ -8,22 +8,29 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from raftwright.cli.console import clean, console
+from raftwright.cli.console import clean
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["cell", "draw", "show", "table"]
+__all__ = ["cell", "draw", "indented", "table"]
 
 _PLAIN_WIDTH: Final = 110
 """Columns where nobody says how many there are: a pipe or a file."""
 
 
-def cell(text: object, style: str = "") -> Text:
-    """Text of a cell, as it stands: no markup, no controls."""
+def cell(text: object, style: str = "", *, most: int = 200) -> Text:
+    """Text of a cell, as it stands: no markup, no controls, not more than `most` characters."""
     from rich.text import Text
 
-    return Text(clean(text, 200), style=style)
+    return Text(clean(text, most), style=style)
+
+
+def indented(part: Any) -> Any:
+    """Two columns to the right, all of its lines."""
+    from rich.padding import Padding
+
+    return Padding(part, (0, 0, 0, 2))
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[int] = ()) -> Any:
@@ -70,12 +77,6 @@ def draw(*parts: Any) -> str:
             drawer.print("")
         drawer.print(part)
     return "\n".join(line.rstrip() for line in paper.getvalue().splitlines())
-
-
-def show(*parts: Any) -> None:
-    """Prints them, unless JSON is wanted."""
-    if not console.json:
-        console.print(draw(*parts))
 
 
 def _ascii() -> bool:
