@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from raftwright.forwarder.journal import Claim, FileRow, Journal, Outcome, Unit, UnitKey
 from raftwright.forwarder.sqlite_journal import SqliteJournal, open_journal
 
-__all__ = ["Claim", "FileRow", "Journal", "Outcome", "SqliteJournal", "Unit", "UnitKey", "open_journal"]
+if TYPE_CHECKING:
+    from raftwright.forwarder.service import Forwarder
+    from raftwright.forwarder.settings import Settings, read_settings
+
+__all__ = [
+    "Claim",
+    "FileRow",
+    "Forwarder",
+    "Journal",
+    "Outcome",
+    "Settings",
+    "SqliteJournal",
+    "Unit",
+    "UnitKey",
+    "open_journal",
+    "read_settings",
+]
+
+_HOMES = {"Forwarder": "service", "Settings": "settings", "read_settings": "settings"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"raftwright.forwarder.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'raftwright.forwarder' has no attribute {name!r}")

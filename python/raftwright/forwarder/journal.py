@@ -27,8 +27,8 @@ __all__ = [
 State: TypeAlias = Literal["claimed", "open", "done", "incomplete", "conflict", "failed", "gone"]
 """`claimed`: somebody works on it. `open`: nobody does and somebody should. `done`: every pixel is in its
 files. `incomplete`: its files are there with gaps, it waits for repair. `conflict`: another content has its
-names; both are kept. `failed`: there are no files; the reason says why, and it is tried again. `gone`: the DAQ
-no longer has it; what came is in the files."""
+names; both are kept. `failed`: there are no files; the reason says why, and it is tried again. `gone`: the
+DAQ no longer has it; what came is in the files."""
 
 ENDED: frozenset[State] = frozenset({"done", "conflict", "gone"})
 """States that nothing is done about any more."""
@@ -86,7 +86,7 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True):
     crc32c: str
     missing: int
     """Pixels."""
-    status: Literal["written", "unchanged", "conflict"]
+    status: Literal["written", "unchanged", "kept", "conflict"]
     replaces: str = ""
     """Path of the version that this one repairs."""
     replaced_by: str = ""
@@ -105,6 +105,8 @@ class Claim(msgspec.Struct, frozen=True):
     """1, 2, ..."""
     taken_over: bool
     """Whether somebody else had begun it and did not end it."""
+    previous: str = ""
+    """Who that was."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +136,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 class Journal(Protocol):
     """Thread-safe. Every method raises StorageError when the journal cannot be read or written."""
+
+    @property
+    def owner(self) -> str:
+        """By what name claims are ours."""
+        ...
 
     def claim(self, keys: Iterable[tuple[UnitKey, str, int]], *, again: bool = False) -> list[Claim]:
         """Takes units (key, folder, bytes of the stream) that nobody works on and that have not ended;
@@ -168,6 +175,10 @@ class Journal(Protocol):
 
     def history(self, after: int = 0) -> Iterator[Entry]:
         """What happened, from a number on."""
+        ...
+
+    def unfinished(self, most: int) -> list[Unit]:
+        """Some units that were tried and are not ended, those first whose next try comes first."""
         ...
 
     def counts(self) -> dict[str, int]:

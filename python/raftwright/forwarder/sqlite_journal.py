@@ -104,6 +104,11 @@ class SqliteJournal:
             self._db.close()
             raise
 
+    @property
+    def owner(self) -> str:
+        """As `Journal.owner`."""
+        return self.me.name
+
     # -- the file
 
     def _prepare(self) -> None:
@@ -247,7 +252,7 @@ class SqliteJournal:
         )
         taken = state == "claimed"
         self._note(db, moment, "taken over" if taken else "claimed", key, {"from": owner} if taken else {})
-        return Claim(key, created, attempts + 1, taken)
+        return Claim(key, created, attempts + 1, taken, owner if taken else "")
 
     def holds(self, claim: Claim) -> bool:
         """As `Journal.holds`."""
@@ -363,6 +368,14 @@ class SqliteJournal:
         for row in self._read("SELECT * FROM history WHERE number > ? ORDER BY number", (after,)):
             number, at, kind, image, location, owner, detail = row
             yield Entry(number, at, kind, image, location, owner, msgspec.json.decode(detail))
+
+    def unfinished(self, most: int) -> list[Unit]:
+        """As `Journal.unfinished`."""
+        rows = self._read(
+            f"SELECT {_UNIT} FROM unit WHERE state IN ('incomplete', 'failed') ORDER BY next_try LIMIT ?",
+            (most,),
+        )
+        return [Unit(**dict(zip(Unit.__struct_fields__, row, strict=True))) for row in rows]
 
     def counts(self) -> dict[str, int]:
         """As `Journal.counts`."""

@@ -1,0 +1,270 @@
+"""`raftwright forward`: the forwarder as a service."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raftwright.cli.console import console
+from raftwright.cli.figures import count, seconds, size
+from raftwright.cli.options import JsonOption, LocationsOption, RaftsOption, duration, names, octets
+
+if TYPE_CHECKING:
+    from raftwright.forwarder import Forwarder
+
+__all__ = ["forward"]
+
+_TICK = 0.1
+
+
+def forward(
+    endpoint: Annotated[
+        str | None,
+        typer.Argument(help="Of the server: tcp://HOST:PORT or ipc://PATH.", show_default=False),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="DIR", help="Root of the archive.", show_default=False),
+    ] = None,
+    journal: Annotated[
+        str | None,
+        typer.Option(
+            "--journal",
+            metavar="FILE",
+            help="Forwarders with the same journal share the work.  [default: journal.db in the archive]",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", metavar="FILE", help="Settings as YAML; options go before it.", show_default=False
+        ),
+    ] = None,
+    rafts: RaftsOption = None,
+    locations: LocationsOption = None,
+    folder: Annotated[
+        str | None, typer.Option("--folder", help="Only images of this folder.", show_default=False)
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", metavar="SIZE", help="For images under way.  [default: 2GB]"),
+    ] = None,
+    receivers: Annotated[
+        int | None, typer.Option("--receivers", min=1, help="Receiving threads.  [default: 2]")
+    ] = None,
+    writers: Annotated[
+        int | None, typer.Option("--writers", min=1, help="Writing threads.  [default: 2]")
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            "--deadline",
+            metavar="TIME",
+            help="For an attempt; then files are written with gaps marked, to be repaired.  [default: 60s]",
+        ),
+    ] = None,
+    retry: Annotated[
+        str | None,
+        typer.Option("--retry", metavar="TIME", help="Before the next attempt; grows.  [default: 5s]"),
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option("--sweep", metavar="TIME", help="Between looks for what was missed.  [default: 5s]"),
+    ] = None,
+    fill: Annotated[
+        int | None, typer.Option("--fill", help="Value of missing pixels.  [default: -1]")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics", metavar="HOST:PORT", help="Page of figures; port 0: any.", show_default=False
+        ),
+    ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option("--events", metavar="ENDPOINT", help="Where events are told.", show_default=False),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt",
+            metavar="NAME",
+            help="Pixels in shared memory for `raftwright watch`.",
+            show_default=False,
+        ),
+    ] = None,
+    prompt_memory: Annotated[
+        str | None, typer.Option("--prompt-memory", metavar="SIZE", help="For that.  [default: 2GB]")
+    ] = None,
+    keys: Annotated[
+        str | None, typer.Option("--keys", metavar="NAME", help="Own key pair.", show_default=False)
+    ] = None,
+    server_key: Annotated[
+        str | None,
+        typer.Option("--server-key", metavar="KEY", help="Public key of the server.", show_default=False),
+    ] = None,
+    key_store: Annotated[
+        str | None,
+        typer.Option("--key-store", metavar="DIR", help="[default: ~/.config/raftwright/keys]"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What others call it.", show_default=False)
+    ] = None,
+    until_idle: Annotated[
+        str | None,
+        typer.Option(
+            "--until-idle",
+            metavar="TIME",
+            help="Stop when nothing was to do for so long.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Take images off a DAQ as they are read out, and write their raw files.
+
+    Runs until it is stopped; what it missed meanwhile it fetches when it is started again, the oldest first.
+    One line an image; with --json these are JSON objects, one a line. SIGTERM and Ctrl-C let it finish what is
+    under way.
+    """
+    del json
+    console.command = "forward"
+    from raftwright.forwarder import Forwarder, read_settings
+
+    def time_of(text: str | None, option: str) -> float | None:
+        return None if text is None else duration(text, option)
+
+    settings = read_settings(
+        config,
+        {
+            "endpoint": endpoint,
+            "out": out,
+            "journal": journal,
+            "rafts": names(rafts),
+            "locations": names(locations),
+            "folder": folder,
+            "memory": None if memory is None else octets(memory, "--memory"),
+            "receivers": receivers,
+            "writers": writers,
+            "deadline": time_of(deadline, "--deadline"),
+            "retry": time_of(retry, "--retry"),
+            "sweep": time_of(sweep, "--sweep"),
+            "fill": fill,
+            "metrics": metrics,
+            "events": events,
+            "prompt": prompt,
+            "prompt_memory": None if prompt_memory is None else octets(prompt_memory, "--prompt-memory"),
+            "keys": keys,
+            "server_key": server_key,
+            "key_store": key_store,
+            "name": name,
+        },
+    )
+    patience = None if until_idle is None else duration(until_idle, "--until-idle")
+    _log_to_stderr()
+    news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+    forwarder = Forwarder(settings, observer=news.put)
+    with _stopped_by_signals(news):
+        try:
+            forwarder.start()
+            _ready(forwarder)
+            _tell(forwarder, news, patience)
+        finally:
+            forwarder.stop()
+    while not news.empty():
+        item = news.get()
+        if item is not None:
+            _image(item)
+    _last(forwarder)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("raftwright")
+    if not root.handlers:
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+
+
+@contextmanager
+def _stopped_by_signals(news: queue.SimpleQueue[Mapping[str, Any] | None]) -> Iterator[None]:
+    def stop(_number: int, _frame: object) -> None:
+        news.put(None)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ready(forwarder: Forwarder) -> None:
+    page = None if forwarder.page is None else forwarder.page.url
+    told = "" if forwarder.publisher is None else f"; events at {forwarder.publisher.endpoint}"
+    console.say(
+        f"forwarding from {forwarder.settings.endpoint} to {forwarder.settings.out}"
+        + ("" if page is None else f"; figures at {page}")
+        + told
+    )
+    console.flush()
+    console.event(
+        "ready",
+        {
+            "endpoint": forwarder.settings.endpoint,
+            "archive": forwarder.settings.out,
+            "journal": str(forwarder.journal.path),
+            "metrics": page,
+            "events": None if forwarder.publisher is None else forwarder.publisher.endpoint,
+        },
+    )
+
+
+def _tell(
+    forwarder: Forwarder, news: queue.SimpleQueue[Mapping[str, Any] | None], patience: float | None
+) -> None:
+    busy = time.monotonic()
+    while True:
+        try:
+            item = news.get(timeout=_TICK if patience is not None else 3600.0)
+        except queue.Empty:
+            if not forwarder.idle:
+                busy = time.monotonic()
+            elif patience is not None and time.monotonic() - busy >= patience:
+                return
+            continue
+        if item is None:
+            return
+        _image(item)
+
+
+def _image(facts: Mapping[str, Any]) -> None:
+    states = set(facts["states"].values())
+    line = f"{facts['image']}: {count(facts['files'], 'file')}, {size(facts['bytes'])}"
+    if facts["missing_pixels"]:
+        line += f", {count(facts['missing_pixels'], 'pixel')} missing"
+    others = sorted(states - {"done"})
+    if others:
+        line += f", {', '.join(others)}"
+    if facts["latency_s"] is not None:
+        line += f", {seconds(facts['latency_s'])} after the last byte"
+    console.say(line)
+    console.flush()
+    console.event("image", facts)
+
+
+def _last(forwarder: Forwarder) -> None:
+    written = int(forwarder.account.written.value)
+    octets_written = int(forwarder.account.written_bytes.value)
+    console.say(f"wrote {count(written, 'file')}, {size(octets_written)}")
+    console.event("stopped", {"files": written, "bytes": octets_written})

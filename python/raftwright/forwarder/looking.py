@@ -1,0 +1,246 @@
+"""What the DAQ has and the journal does not: found by comparing, made quick by notices."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from raftwright.camera import camera as find_camera
+from raftwright.daq import check_source
+from raftwright.errors import FormatError, NotFoundError, RaftwrightError
+from raftwright.forwarder.journal import ENDED
+from raftwright.forwarder.work import Work
+from raftwright.rawfile.names import ImageName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raftwright.camera import Camera
+    from raftwright.daq import Notice
+    from raftwright.forwarder.journal import Journal
+    from raftwright.forwarder.schedule import Schedule
+    from raftwright.forwarder.settings import Settings
+    from raftwright.stream import NetworkStore
+
+__all__ = ["Lookout"]
+
+_log = logging.getLogger("raftwright.forwarder")
+
+_AT_A_TIME: Final = 200
+"""Images that one sweep asks the DAQ about."""
+_ENOUGH: Final = 256
+"""Units that wait are enough: the rest of the backlog is found later."""
+_REMEMBERED: Final = 200_000
+_LONGEST_PAUSE: Final = 30.0
+
+
+class Lookout:
+    """Two threads: one listens to notices, one compares catalogue and journal again and again."""
+
+    def __init__(self, settings: Settings, store: NetworkStore, journal: Journal, schedule: Schedule) -> None:
+        self._settings = settings
+        self._store = store
+        self._journal = journal
+        self._schedule = schedule
+        self._stop = threading.Event()
+        self._wanted = threading.Event()
+        self._lock = threading.Lock()
+        self._ended: OrderedDict[str, str] = OrderedDict()  # image -> DAQ id; nothing is to be done about it
+        self._strange: OrderedDict[str, str] = OrderedDict()  # image -> why it cannot be taken
+        self._threads: list[threading.Thread] = []
+        self.on_removed: Callable[[str], None] | None = None
+        self.problem = ""
+        """Why the DAQ cannot be asked; empty while it can."""
+        self.swept = 0.0
+        """When a sweep ended last, as `time.monotonic` has it; 0: none did."""
+        self.behind = 0
+        """Images that the last sweep did not get to."""
+
+    def start(self) -> None:
+        """Begins to look."""
+        for name, target in (("sweep", self._sweep_on), ("notices", self._listen_on)):
+            thread = threading.Thread(target=target, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Ends; the store has to be closed by its owner for the listener to go at once."""
+        self._stop.set()
+        self._wanted.set()
+
+    def join(self, timeout: float) -> None:
+        """Waits for the threads."""
+        end = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def look_again(self, image: str | None = None) -> None:
+        """Asks for a sweep soon; with an image, what was known of that is forgotten."""
+        if image is not None:
+            with self._lock:
+                self._ended.pop(image, None)
+        self._wanted.set()
+
+    @property
+    def strange(self) -> dict[str, str]:
+        """Images that cannot be taken, and why."""
+        with self._lock:
+            return dict(self._strange)
+
+    # -- notices
+
+    def _listen_on(self) -> None:
+        pause = 0.1
+        while not self._stop.is_set():
+            try:
+                for notice in self._store.notices():
+                    pause = 0.1
+                    if self._stop.is_set():
+                        return
+                    self._take(notice)
+            except RaftwrightError as error:
+                self._trouble(error)
+            except Exception:
+                if self._stop.is_set():
+                    return  # its connections were closed under it
+                _log.exception("listening to the DAQ failed; it begins anew")
+            if self._stop.wait(pause):
+                return
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _take(self, notice: Notice) -> None:
+        match notice.kind:
+            case "begun" | "complete":
+                with self._lock:
+                    self._ended.pop(notice.image, None)
+                try:
+                    self._look(notice.image, live=True)
+                except NotFoundError:
+                    pass
+                except RaftwrightError as error:
+                    self._trouble(error)
+                    self._wanted.set()
+            case "removed":
+                self._schedule.drop(notice.image)
+                with self._lock:
+                    self._ended.pop(notice.image, None)
+                    self._strange.pop(notice.image, None)
+            case "missed":
+                self._wanted.set()
+
+    def _trouble(self, error: RaftwrightError) -> None:
+        said = str(error)
+        if said != self.problem:
+            self.problem = said
+            _log.warning("the DAQ cannot be asked: %s", said)
+
+    # -- comparing
+
+    def _sweep_on(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.behind = self._sweep()
+                if self.problem:
+                    _log.info("the DAQ answers again")
+                self.problem = ""
+                self.swept = time.monotonic()
+            except RaftwrightError as error:
+                self._trouble(error)
+            except Exception:
+                if self._stop.is_set():
+                    return
+                _log.exception("comparing with the DAQ's catalogue failed; it is done again")
+            more = self.behind and self._schedule.waiting() < _ENOUGH
+            self._wanted.wait(0.2 if more else self._settings.sweep)
+            self._wanted.clear()
+
+    def _sweep(self) -> int:
+        """Returns how many images are left for the next."""
+        folder = self._settings.folder or None
+        for name in self._store.underway():
+            if not self._is_ended(name):
+                self._try(name, live=True)
+        names = [name for name in self._store.images(folder) if not self._is_ended(name)]
+        names.sort(key=lambda name: (name.split("_")[2:], name))
+        looked = 0
+        for name in names:
+            if self._stop.is_set() or looked >= _AT_A_TIME or self._schedule.waiting() >= _ENOUGH:
+                break
+            self._try(name, live=False)
+            looked += 1
+        return len(names) - looked
+
+    def _is_ended(self, name: str) -> bool:
+        with self._lock:
+            return name in self._ended or name in self._strange
+
+    def _try(self, name: str, *, live: bool) -> None:
+        try:
+            self._look(name, live=live)
+        except NotFoundError:
+            pass  # removed a moment ago
+        except FormatError as error:
+            self._set_aside(name, str(error))
+
+    def _look(self, name: str, *, live: bool) -> None:
+        """Offers what is to be done of an image. Raises what asking for it raises."""
+        image = self._store.image(name).info
+        if self._settings.folder and image.folder != self._settings.folder:
+            self._remember(name, image.id)
+            return
+        try:
+            ImageName.parse(image.name)
+            camera = find_camera(image.camera)
+            wanted = self._wanted_locations(camera)
+        except RaftwrightError as error:
+            self._set_aside(name, str(error))
+            return
+        states = {unit.key: unit.state for unit in self._journal.units([name])}
+        settled = self._journal.settled([name])
+        works: list[Work] = []
+        left = 0
+        for source in image.sources:
+            if wanted is not None and source.location not in wanted:
+                continue
+            try:
+                board = camera.board(source.location)
+                check_source(source, board)
+            except RaftwrightError as error:
+                self._set_aside(f"{name} {source.location}", str(error))
+                continue
+            work = Work(image, source, board, live)
+            if states.get(work.key) not in ENDED:
+                left += 1
+            if work.key not in settled:
+                works.append(work)
+        if works:
+            self._schedule.offer(works)
+        elif not left:
+            self._remember(name, image.id)
+
+    def _wanted_locations(self, camera: Camera) -> set[str] | None:
+        rafts, locations = self._settings.rafts, self._settings.locations
+        if rafts is None and locations is None:
+            return None
+        found = {camera.board(location).location for location in locations or ()}
+        for raft in rafts or ():
+            found.update(board.location for board in camera.raft(raft).boards)
+        return found
+
+    def _remember(self, name: str, daq_id: str) -> None:
+        with self._lock:
+            self._ended[name] = daq_id
+            while len(self._ended) > _REMEMBERED:
+                self._ended.popitem(last=False)
+
+    def _set_aside(self, what: str, why: str) -> None:
+        with self._lock:
+            if what in self._strange:
+                return
+            self._strange[what] = why
+            while len(self._strange) > 10_000:
+                self._strange.popitem(last=False)
+        _log.error("%s cannot be taken: %s", ascii(what)[1:-1][:120], why)

@@ -1,0 +1,243 @@
+"""Writer threads: from a source that came to files, journal and pixels in shared memory."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from raftwright.assembly import AssembledSource
+from raftwright.errors import RaftwrightError, StorageError
+from raftwright.forwarder.journal import FileRow, Outcome, State
+from raftwright.rawfile.times import TAI_MINUS_UTC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raftwright.forwarder.journal import Journal
+    from raftwright.forwarder.settings import Settings
+    from raftwright.forwarder.work import Work
+    from raftwright.metrics import Metrics
+    from raftwright.rawfile.report import FileReport, SourceReport
+    from raftwright.stream import Fetch
+
+__all__ = ["Writers"]
+
+_log = logging.getLogger("raftwright.forwarder")
+
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 5.0
+_LONGEST_RETRY: Final = 600.0
+
+
+class Writers:
+    """The threads. `told` is called with each unit, what became of it, and whether the journal has it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        metrics: Metrics,
+        told: Callable[[Work, Outcome, SourceReport | None], None],
+    ) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._metrics = metrics
+        self._told = told
+        self._queue: queue.SimpleQueue[tuple[Work, Outcome | None, SourceReport | None] | None] = (
+            queue.SimpleQueue()
+        )
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"write-{n}", daemon=True)
+            for n in range(settings.writers)
+        ]
+        self.problem = ""
+        """Why files or journal cannot be written; empty while they can."""
+
+    def start(self) -> None:
+        """Begins."""
+        for thread in self._threads:
+            thread.start()
+
+    def write(self, work: Work) -> None:
+        """A unit whose fetch ended."""
+        self._queue.put((work, None, None))
+
+    def enter(self, work: Work, outcome: Outcome) -> None:
+        """A unit that ended without anything new on the disk; the journal is to know."""
+        self._queue.put((work, outcome, None))
+
+    def found(self, work: Work, report: SourceReport) -> None:
+        """A unit whose files are all there already."""
+        outcome = Outcome(
+            state="done", received=work.source.bytes, files=_rows(work, report), reason="found on disk"
+        )
+        self._queue.put((work, outcome, report))
+
+    def stop(self, timeout: float) -> None:
+        """Works off what waits; a disk that refuses is not waited for any longer."""
+        self._stop.set()
+        for _ in self._threads:
+            self._queue.put(None)
+        end = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.1, end - time.monotonic()))
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            work, outcome, report = item
+            try:
+                if outcome is None:
+                    outcome, report = self._finish(work)
+            except Exception as error:
+                _log.exception("%s %s: writing failed", work.image.name, work.source.location)
+                said = f"{type(error).__name__}: {error}"[:500]
+                outcome = Outcome(state="failed", reason=said, retry_after=self._pause(work))
+            finally:
+                _let_go(work)
+            del item
+            self._enter(work, outcome)
+            self._told(work, outcome, report)
+            work.fetch = None
+            del work, outcome, report
+
+    # -- one unit
+
+    def _finish(self, work: Work) -> tuple[Outcome, SourceReport | None]:
+        fetch, readout = work.fetch, work.readout
+        assert work.claim is not None
+        assert work.output is not None
+        if fetch is None or readout is None or fetch.outcome in (None, "cancelled"):
+            return Outcome(state="open", reason="it was given up at the end of the forwarder"), None
+        if fetch.outcome in ("refused", "damaged") or not fetch.received:
+            state: State = "gone" if fetch.outcome == "gone" else "failed"
+            return Outcome(state=state, reason=fetch.reason, retry_after=self._pause(work)), None
+        with self._metrics.stage("finish"):
+            readout.finish(self._settings.fill)
+        source = AssembledSource(
+            work.board, work.source, work.source.registers.geometry, readout, self._settings.fill
+        )
+        if work.slab is not None:
+            work.slab.publish_source(work.image.name, work.image.camera, source)
+            work.slab = None
+        created = work.claim.created + TAI_MINUS_UTC * 1_000_000_000
+        with self._metrics.stage("write"):
+            report = self._write(work, source, created)
+        outcome = self._judge(work, fetch, report)
+        if fetch.last_byte:
+            # From the last byte to files that are durable: how long one waits for an image.
+            self._metrics.stage("latency").observe(time.monotonic() - fetch.last_byte)
+        return outcome, report
+
+    def _write(self, work: Work, source: AssembledSource, created: int) -> SourceReport:
+        """Writes again and again while the disk refuses: what is written stays."""
+        assert work.output is not None
+        until = time.monotonic() + self._settings.patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                report = work.output.write(source, created=created)
+            except StorageError as error:
+                problem = error
+            else:
+                refused = [error for error in report.errors if isinstance(error, StorageError)]
+                if not refused:
+                    if self.problem:
+                        _log.info("files can be written again")
+                        self.problem = ""
+                    return report
+                problem = refused[0]
+            if str(problem) != self.problem:
+                self.problem = str(problem)
+                _log.error("%s %s: %s", work.image.name, work.source.location, problem)
+            if self._stop.is_set() or time.monotonic() + pause > until:
+                raise problem
+            self._metrics.counter("write_retries", "Writes that were tried again").add()
+            self._stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            with contextlib.suppress(RaftwrightError):  # said already
+                work.output.make_directory()
+
+    def _judge(self, work: Work, fetch: Fetch, report: SourceReport) -> Outcome:
+        files = _rows(work, report)
+        reasons = [str(error) for error in report.errors]
+        state: State
+        if report.failures:
+            state = "failed"
+        elif any(file.status == "conflict" for file in report.files):
+            state = "conflict"
+            kept = [str(file.path) for file in report.files if file.status == "conflict"]
+            reasons.append(f"other content has its names; kept beside: {', '.join(kept)}")
+        elif fetch.outcome == "gone":
+            state = "gone"
+            reasons.append(fetch.reason)
+        elif any(file.missing_pixels for file in report.files):
+            state = "incomplete"
+            reasons.append(fetch.reason)
+        else:
+            state = "done"
+        return Outcome(
+            state=state,
+            reason="; ".join(reason for reason in reasons if reason)[:2000],
+            received=fetch.received,
+            files=files,
+            retry_after=self._pause(work),
+        )
+
+    def _pause(self, work: Work) -> float:
+        attempt = 1 if work.claim is None else work.claim.attempt
+        return float(min(self._settings.retry * 2 ** min(attempt - 1, 20), _LONGEST_RETRY))
+
+    def _enter(self, work: Work, outcome: Outcome) -> None:
+        """Writes into the journal, again and again while that refuses. What it never learns is found on the
+        disk when the claim has run out."""
+        assert work.claim is not None
+        until = time.monotonic() + self._settings.patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                with self._metrics.stage("journal"):
+                    ours = self._journal.end(work.claim, outcome)
+                if not ours:
+                    self._metrics.counter("late", "Units that somebody else had taken over").add()
+                return
+            except RaftwrightError as error:
+                if str(error) != self.problem:
+                    self.problem = str(error)
+                    _log.error("%s", error)
+                if self._stop.is_set() or time.monotonic() + pause > until:
+                    return
+            self._stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _let_go(work: Work) -> None:
+    work.readout = None
+    if work.slab is not None:
+        work.slab.discard()
+        work.slab = None
+
+
+def _rows(work: Work, report: SourceReport) -> tuple[FileRow, ...]:
+    return tuple(_row(work, file) for file in report.files)
+
+
+def _row(work: Work, file: FileReport) -> FileRow:
+    return FileRow(
+        image=work.image.name,
+        daq_id=work.image.id,
+        location=work.source.location,
+        detector=file.detector,
+        version=file.version,
+        path=str(file.path),
+        bytes=file.bytes,
+        adler32=file.adler32,
+        crc32c=file.crc32c,
+        missing=file.missing_pixels,
+        status=file.status,
+        replaces="" if file.replaces is None else str(file.path.with_name(file.replaces.file)),
+    )
