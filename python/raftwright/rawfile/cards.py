@@ -17,6 +17,7 @@ Everything that had to be changed on the way is said to a `Notes` object: nothin
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -192,6 +193,24 @@ def format_card(card: Card, notes: Notes | None = None) -> list[str]:
     What had to be changed (illegal characters, a string that is too long, a number without a FITS form) is
     said to `notes`. Raises `FormatError` for a keyword that no card can carry.
     """
+    value = card.value
+    # Most cards are those of the image before. A double is not looked up: 0.0 would find -0.0.
+    if not isinstance(value, float) and not (isinstance(value, str) and len(value) > CARD):
+        known = _unchanged(card.keyword, value, card.comment, card.has_value)
+        if known is not None:
+            return list(known)
+    return _format(card, notes)
+
+
+@functools.lru_cache(maxsize=8192, typed=True)
+def _unchanged(keyword: str, value: Value, comment: str, has_value: bool) -> tuple[str, ...] | None:
+    """Images of a card; None where there is something to say."""
+    notes = Notes()
+    images = tuple(_format(Card(keyword, value, comment, has_value), notes))
+    return None if len(notes) else images
+
+
+def _format(card: Card, notes: Notes | None) -> list[str]:
     where = card.keyword or "a title"
     comment = plain_text(card.comment[: 2 * CARD], f"the comment of {where}", notes)
     if not card.has_value:
@@ -348,6 +367,7 @@ def _close(cards: list[Card], pieces: list[str]) -> None:
     pieces.clear()
 
 
+@functools.lru_cache(maxsize=8192)
 def _parse_card(image: str) -> Card:
     keyword = image[:8].rstrip(" ")
     if image[8:9] == "=" and image[9:10] in (" ", "") and keyword not in _COMMENTARY:

@@ -10,6 +10,7 @@ before.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from raftwright.errors import FormatError, StorageError
-from raftwright.rawfile.cards import Card
+from raftwright.rawfile.cards import Card, Value
 from raftwright.rawfile.names import ImageName, manifest_name
 
 if TYPE_CHECKING:
@@ -71,6 +72,15 @@ def sidecar_key(card: Card) -> str:
     return f"HIERARCH.{card.keyword.replace(' ', '.')}" if card.is_hierarch else card.keyword
 
 
+def _line(card: Card) -> str:
+    return f"  {json.dumps(sidecar_key(card))} : {json.dumps(card.value, allow_nan=False)}"
+
+
+@functools.lru_cache(maxsize=8192, typed=True)
+def _known_line(keyword: str, value: Value) -> str:
+    return _line(Card(keyword, value))
+
+
 def sidecar(
     cards: Iterable[Card],
     missing: Mapping[str, Sequence[tuple[int, int]]] | None = None,
@@ -79,7 +89,7 @@ def sidecar(
     """Text of the sidecar of a raw file, from the cards of its primary header as written."""
     lines = [f'  "{CONTENT}" : "metadata"']
     lines += [
-        f"  {json.dumps(sidecar_key(card))} : {json.dumps(card.value, allow_nan=False)}"
+        _line(card) if isinstance(card.value, float) else _known_line(card.keyword, card.value)
         for card in cards
         if card.has_value
     ]
