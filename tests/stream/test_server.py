@@ -439,7 +439,7 @@ def test_memory_is_sent_without_a_copy_and_summed_once(
 
     server = serve(Held())
     client = plain(data_of(server))
-    monkeypatch.setattr("raftwright.stream.delivery._core", Counted())
+    monkeypatch.setattr("raftwright.stream.sending._core", Counted())
     for _ in range(3):
         data, _ = client.fetch(NAME, PLACE, 0, SIZE, chunk=8192)
         assert data == image.source(PLACE).read(0, SIZE)

@@ -18,6 +18,7 @@ from raftwright.daq.info import describe
 from raftwright.daq.store import DaqImage, Store, check_range
 from raftwright.errors import NotFoundError, RaftwrightError, UsageError
 from raftwright.stream import messages, wire
+from raftwright.stream.inbound import check_count, next_message, peer_of
 from raftwright.stream.messages import (
     Available,
     Folders,
@@ -29,7 +30,7 @@ from raftwright.stream.messages import (
     decode,
     encode,
 )
-from raftwright.stream.refusals import Refusals, peer_of
+from raftwright.stream.refusals import Refusals
 from raftwright.stream.shelf import Shelf
 from raftwright.stream.wire import Header, Type, WireError
 
@@ -184,20 +185,13 @@ class Control:
 
     def _receive(self) -> None:
         for _ in range(_BATCH):
-            try:
-                frames = [self.socket.recv(zmq.NOBLOCK, copy=False)]
-            except zmq.Again:
+            message = next_message(self.socket)
+            if message is None:
                 return
-            count = 1
-            while frames[-1].more if count <= 3 else self.socket.getsockopt(zmq.RCVMORE):
-                frame = self.socket.recv(copy=False)
-                count += 1
-                if count <= 3:
-                    frames.append(frame)
+            frames, count = message
             identity, request = frames[0].bytes, 0
             try:
-                if count != 3:
-                    raise WireError("malformed", f"a message has a header and a body, not {count - 1} frames")
+                check_count(count)
                 header = wire.unpack(frames[1].buffer)
                 request = header.request
                 wire.check_body(header, frames[2].buffer)

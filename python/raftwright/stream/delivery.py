@@ -5,23 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import Any, Final
 
 import zmq
 
-from raftwright import _core
-from raftwright.daq.store import Source, check_range, cut_gaps, view_of
+from raftwright.daq.store import check_range, cut_gaps
 from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
 from raftwright.stream import messages, wire
-from raftwright.stream.buffers import Outbox
-from raftwright.stream.messages import End, Problem, encode
+from raftwright.stream.inbound import check_count, next_message, peer_of
+from raftwright.stream.messages import End, encode
+from raftwright.stream.peers import CutError, FullError, GoneError, Limits, NoBufferError, Peer
 from raftwright.stream.pulls import Pull
-from raftwright.stream.refusals import Refusals, peer_of
+from raftwright.stream.refusals import Refusals
+from raftwright.stream.sending import Sender
 from raftwright.stream.shelf import Shelf
 from raftwright.stream.wire import Header, Type, WireError
 
-__all__ = ["Delivery", "Limits"]
+__all__ = ["Delivery"]
 
 _log = logging.getLogger("raftwright.stream")
 
@@ -39,43 +40,6 @@ _MOST_BODY: Final = 65536
 """Bytes of a frame on a data socket; orders are short."""
 
 
-class Limits:
-    """What a server grants, all in bytes but `pulls` and `heartbeat` (seconds)."""
-
-    def __init__(
-        self,
-        *,
-        chunk: tuple[int, int] = (wire.MIN_CHUNK, wire.MAX_CHUNK),
-        credit: int = 256 << 20,
-        pulls: int = 256,
-        heartbeat: float = 1.0,
-        window: int = 32 << 20,
-        memory: int = 128 << 20,
-    ) -> None:
-        self.chunk = chunk
-        self.credit = credit
-        self.pulls = pulls
-        self.heartbeat = heartbeat
-        self.window = max(window, 2 * chunk[1])
-        """What ZeroMQ may hold for one peer."""
-        self.memory = max(memory, 2 * chunk[1])
-        """Buffers of one data socket."""
-
-
-class Peer:
-    __slots__ = ("identity", "in_flight", "name", "paused_until", "pulls", "queue", "waiting")
-
-    def __init__(self, identity: bytes, name: str) -> None:
-        self.identity = identity
-        self.name = name
-        self.pulls: dict[int, Pull] = {}
-        self.queue: deque[Pull] = deque()
-        self.in_flight = 0
-        self.paused_until = 0.0
-        self.waiting = False
-        """Stands in the queue of peers."""
-
-
 class Delivery:
     """Answers PULL, CREDIT and CANCEL at one endpoint, until told to stop.
 
@@ -83,10 +47,10 @@ class Delivery:
     bounded. A peer for which too much is under way waits, others go on.
     """
 
-    def __init__(self, shelf: Shelf, limits: Limits, session: int, refusals: Refusals, name: str) -> None:
+    def __init__(self, shelf: Shelf, limits: Limits, refusals: Refusals, sender: Sender, name: str) -> None:
         self._shelf = shelf
         self._limits = limits
-        self._session = session
+        self._sender = sender
         self._refusals = refusals
         self._name = name
         self._stop = threading.Event()
@@ -94,21 +58,19 @@ class Delivery:
         self._queue: deque[Peer] = deque()
         self._dry: dict[Pull, None] = {}
         """Pulls whose source has nothing now."""
-        self._outbox = Outbox(limits.memory)
+        self._outbox = sender.outbox
         self._paused: dict[Pull, None] = {}
         """Pulls that an injected fault holds up."""
         self._hungry: list[Peer] = []
         """Peers for whose next chunk no buffer was free."""
         self._next_look = 0.0
         self._next_beat = 0.0
-        self.counts: Counter[str] = Counter()
+        self.counts = sender.counts
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self.socket: Any = None
-        self._socket_is_new = False
 
     def start(self, socket: Any) -> None:
         """Takes over a bound socket; only this object's thread uses it from now on."""
-        self.socket = socket
+        self._sender.socket = socket
         self._thread.start()
 
     def stop(self) -> None:
@@ -143,6 +105,8 @@ class Delivery:
             while not self._stop.is_set():
                 try:
                     self._turn()
+                except CutError:
+                    continue  # with the new socket
                 except zmq.ContextTerminated:
                     return
                 except Exception:
@@ -152,17 +116,19 @@ class Delivery:
                     self._forget_all()
                     self._stop.wait(0.1)
         finally:
-            self.socket.close()
+            self._sender.socket.close()
 
     def _turn(self) -> None:
-        outbox = self._outbox
-        poller = self._poller()
+        outbox, socket = self._outbox, self._sender.socket
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(outbox.fd, zmq.POLLIN)
         while not self._stop.is_set():
             now = time.monotonic()
             events = dict(poller.poll(self._patience(now)))
             if outbox.fd in events:
                 outbox.drain()
-            if self.socket in events:
+            if socket in events:
                 self._receive()
             self._collect()
             now = time.monotonic()
@@ -173,15 +139,6 @@ class Delivery:
             for _ in range(8):
                 if self._queue:
                     self._serve(self._queue.popleft())
-            if self._socket_is_new:
-                poller = self._poller()
-
-    def _poller(self) -> zmq.Poller:
-        poller = zmq.Poller()
-        poller.register(self.socket, zmq.POLLIN)
-        poller.register(self._outbox.fd, zmq.POLLIN)
-        self._socket_is_new = False
-        return poller
 
     def _patience(self, now: float) -> int:
         """Milliseconds that the next poll may take."""
@@ -219,24 +176,16 @@ class Delivery:
 
     def _receive(self) -> None:
         for _ in range(_BATCH):
-            try:
-                frames = [self.socket.recv(zmq.NOBLOCK, copy=False)]
-            except zmq.Again:
+            message = next_message(self._sender.socket)
+            if message is None:
                 return
-            count = 1
-            while frames[-1].more if count <= 3 else self.socket.getsockopt(zmq.RCVMORE):
-                frame = self.socket.recv(copy=False)
-                count += 1
-                if count <= 3:
-                    frames.append(frame)
-            self._handle(frames, count)
+            self._handle(*message)
 
     def _handle(self, frames: list[Any], count: int) -> None:
         identity = frames[0].bytes
         request = 0
         try:
-            if count != 3:
-                raise WireError("malformed", f"a message has a header and a body, not {count - 1} frames")
+            check_count(count)
             header = wire.unpack(frames[1].buffer)
             request = header.request
             if header.type is Type.CREDIT:
@@ -245,7 +194,7 @@ class Delivery:
             elif header.type is Type.PULL:
                 body = frames[2].bytes
                 wire.check_body(header, body)
-                self._pull(identity, header, body, frames[1])
+                self._pull(identity, header, body)
             elif header.type is Type.CANCEL:
                 wire.check_body(header, frames[2].buffer)
                 self.counts["cancelled"] += 1
@@ -254,7 +203,7 @@ class Delivery:
                 raise WireError("unknown-type", f"a data socket does not take {header.type.name}")
         except WireError as error:
             self._refusals.add(error.code, peer_of(frames[-1], identity), str(error))
-            self._error(identity, request, error.code, str(error), error.more)
+            self._sender.error(identity, request, error.code, str(error), error.more)
 
     def _credit(self, identity: bytes, header: Header) -> None:
         peer = self._peers.get(identity)
@@ -269,7 +218,7 @@ class Delivery:
             )
         self._make_ready(peer, pull)
 
-    def _pull(self, identity: bytes, header: Header, body: bytes, frame: Any) -> None:
+    def _pull(self, identity: bytes, header: Header, body: bytes) -> None:
         self.counts["pull_requests"] += 1
         order = messages.decode(body, messages.Pull, _MOST_BODY)
         limits = self._limits
@@ -315,7 +264,7 @@ class Delivery:
             self._failed(identity, header.request, error, "not-found")
             return
         if peer is None:
-            peer = self._peers[identity] = Peer(identity, peer_of(frame, identity))
+            peer = self._peers[identity] = Peer(identity)
             if len(self._peers) == 1:
                 self._next_beat = min(self._next_beat, time.monotonic() + self._limits.heartbeat / 4)
         peer.pulls[header.request] = pull
@@ -327,6 +276,7 @@ class Delivery:
         """Puts a pull where it belongs: its peer's queue, among the dry ones, or nowhere (no credit)."""
         if pull.paused_until > 0.0:
             self._paused[pull] = None
+            self._next_beat = min(self._next_beat, pull.paused_until)
             return
         if not pull.ranges and not pull.final:
             self._dry[pull] = None
@@ -372,6 +322,9 @@ class Delivery:
         except GoneError:
             self._forget(peer)
             return
+        except CutError:
+            self._forget_all()
+            raise
         except Exception as error:
             self._close(peer.identity, pull.request)
             self._failed(peer.identity, pull.request, error, "gone")
@@ -381,77 +334,13 @@ class Delivery:
     def _send_next(self, peer: Peer, pull: Pull, now: float) -> None:
         piece = pull.piece()
         if piece is not None:
-            self._send_chunk(peer, pull, *piece, now)
+            self._sender.chunk(peer, pull, *piece, now)
             if not pull.ranges:
                 pull.refresh(now)
         elif pull.ended:
             self._end(peer, pull)
             return
         self._make_ready(peer, pull)
-
-    def _send_chunk(self, peer: Peer, pull: Pull, begin: int, end: int, now: float) -> None:
-        body, buffer, crc = self._read(peer, pull, begin, end - begin)
-        header = wire.pack(
-            Header(
-                Type.CHUNK,
-                pull.request,
-                begin,
-                end - begin,
-                pull.image_key,
-                pull.source_key,
-                pull.sequence,
-                self._session,
-            ),
-            body_crc=crc,
-        )
-        self._transmit(peer, pull, header, body, buffer)
-        pull.sequence += 1
-        pull.advance(begin, end, now)
-
-    def _transmit(
-        self,
-        peer: Peer,
-        pull: Pull,  # noqa: ARG002 - for those who do worse
-        header: bytes,
-        body: memoryview,
-        buffer: bytearray | None,
-    ) -> None:
-        """Sends a chunk, without a copy."""
-        try:
-            self._send(peer.identity, header, body, buffer)
-        except Exception:
-            if buffer is not None:
-                self._outbox.give_back(buffer)
-            raise
-        peer.in_flight += body.nbytes
-        self.counts["chunks"] += 1
-        self.counts["bytes"] += body.nbytes
-
-    def _read(
-        self, peer: Peer, pull: Pull, offset: int, length: int
-    ) -> tuple[memoryview, bytearray | None, int]:
-        """A chunk's bytes, the buffer that they are in if it is ours, and their CRC-32C."""
-        source: Source = pull.source
-        view = view_of(source, offset, length)
-        if view is not None:
-            sums = pull.shelved.sums
-            crc = sums.get((pull.order.location, offset, length))
-            if crc is None:
-                crc = _core.crc32c(view)
-                pull.shelved.remember(pull.order.location, offset, length, crc)
-            return memoryview(view), None, crc  # an object of its own, to see when it is let go of
-        # Who has nothing under way gets one anyway: those who do not read must not hold up the others.
-        buffer = self._outbox.buffer(length, needed=peer.in_flight == 0)
-        if buffer is None:
-            raise NoBufferError
-        try:
-            body = memoryview(buffer)[:length]
-            if source.readinto(offset, body) != length:
-                raise FormatError(f"source {pull.order.location}: fewer bytes at {offset} than it has")
-            return body, buffer, _core.crc32c(body)
-        except BaseException:
-            self._outbox.give_back(buffer)
-            raise
 
     def _end(self, peer: Peer, pull: Pull) -> None:
         info = pull.source.info
@@ -460,47 +349,9 @@ class Delivery:
         body = encode(End(bytes=info.bytes, sent=pull.sent, crc32c=info.crc32c, gaps=gaps))
         if len(body) > wire.MAX_BODY_TO_CLIENT:
             raise StorageError(27, f"has too many gaps to tell ({len(gaps)})", pull.order.image)
-        self._say(peer, pull, Type.END, body)
+        self._sender.say(peer, pull, Type.END, body)
         self.counts["ended"] += 1
         self._close(peer.identity, pull.request)
-
-    def _say(self, peer: Peer, pull: Pull, kind: Type, body: bytes = b"", offset: int = 0) -> None:
-        """Sends WAIT or END of a pull."""
-        header = Header(
-            kind, pull.request, offset, 0, pull.image_key, pull.source_key, pull.sequence, self._session
-        )
-        self._send(peer.identity, wire.pack(header, body), body)
-        pull.sequence += 1
-
-    def _send(
-        self, identity: bytes, header: bytes, body: bytes | memoryview, buffer: bytearray | None = None
-    ) -> None:
-        """Raises FullError and GoneError; nothing was sent then."""
-        socket = self.socket
-        try:
-            socket.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
-        except zmq.Again:
-            raise FullError from None
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EHOSTUNREACH:
-                raise GoneError from None
-            raise
-        socket.send(header, zmq.SNDMORE | zmq.NOBLOCK)
-        if isinstance(body, memoryview):
-            self._outbox.watch(identity, body, buffer)
-            socket.send(body, zmq.NOBLOCK, copy=False)
-        else:
-            socket.send(body, zmq.NOBLOCK)
-
-    def _error(
-        self, identity: bytes, request: int, code: str, message: str, more: dict[str, Any] | None = None
-    ) -> None:
-        body = encode(Problem(code, message, **(more or {})))
-        header = wire.pack(Header(Type.ERROR, request, session=self._session), body)
-        try:
-            self._send(identity, header, body)
-        except (FullError, GoneError):
-            self.counts["errors_unsent"] += 1
 
     def _failed(self, identity: bytes, request: int, error: Exception, missing: str) -> None:
         """Tells what the store raised. `missing` is the code where it says that there is nothing."""
@@ -515,7 +366,7 @@ class Delivery:
             _log.error("%s: %r while serving a pull", self._name, error, exc_info=error)
         self.counts[f"error_{code}"] += 1
         text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
-        self._error(identity, request, code, text[:4000] or type(error).__name__)
+        self._sender.error(identity, request, code, text[:4000] or type(error).__name__)
 
     # -- timers
 
@@ -576,7 +427,7 @@ class Delivery:
             self._close(peer.identity, pull.request)
             self._failed(peer.identity, pull.request, error, "gone")
             return
-        self._say(peer, pull, Type.WAIT, offset=there)
+        self._sender.say(peer, pull, Type.WAIT, offset=there)
         pull.last_message = now
 
     # -- ends
@@ -608,15 +459,3 @@ class Delivery:
         self._hungry.clear()
         self._dry.clear()
         self._paused.clear()
-
-
-class NoBufferError(Exception):
-    """All buffers are under way."""
-
-
-class FullError(Exception):
-    """The peer's queue is full."""
-
-
-class GoneError(Exception):
-    """The peer cannot be reached."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, OrderedDict
-from typing import Any
 
-__all__ = ["Refusals", "peer_of"]
+__all__ = ["Refusals"]
 
 _log = logging.getLogger("raftwright.stream")
 _MOST = 1024
@@ -46,15 +45,3 @@ class Refusals:
         """How many of each code."""
         with self._lock:
             return dict(self._counts)
-
-
-def peer_of(frame: Any, identity: bytes) -> str:
-    """Whose message a received frame is: its address, or its identity where transport tells none."""
-    import zmq
-
-    try:
-        address = str(frame.get("Peer-Address"))
-    except (zmq.ZMQError, AttributeError, ValueError):
-        address = ""
-    # A local peer has no address; its identity is new with every connection, so it is not told apart.
-    return address or f"a local peer {identity[:8].hex()}"

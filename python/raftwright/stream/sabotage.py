@@ -1,4 +1,4 @@
-"""A data socket that does to its chunks what a bad network does."""
+"""The sending side of a data socket that does to its chunks what a bad network does."""
 
 from __future__ import annotations
 
@@ -8,48 +8,52 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import zmq
-
+from raftwright.errors import StorageError
 from raftwright.stream import wire
-from raftwright.stream.delivery import Delivery, FullError, GoneError, Peer
 from raftwright.stream.faults import Fault, Faults
+from raftwright.stream.peers import CutError, FullError, Peer
 from raftwright.stream.pulls import Pull
+from raftwright.stream.sending import Sender
+from raftwright.stream.wire import Type
 
-__all__ = ["FaultyDelivery"]
+__all__ = ["FaultySender"]
 
 
-class FaultyDelivery(Delivery):
-    """Injects the faults of a plan. What is not touched by one is sent as by `Delivery`."""
+class FaultySender(Sender):
+    """Does the faults of a plan to chunks. What is not touched by one is sent as by `Sender`."""
 
-    def plan(self, faults: Faults, rebind: Callable[[], Any]) -> None:
-        """Sets the plan, and how the socket is made anew when it is cut. Before `start`."""
+    def __init__(
+        self, memory: int, session: int, faults: Faults, name: str, rebind: Callable[[], Any]
+    ) -> None:
+        """`rebind` makes the socket anew when it is cut."""
+        super().__init__(memory, session)
         self._faults = faults
-        self._chooser = faults.chooser(self._name)
+        self._chooser = faults.chooser(name)
         self._rebind = rebind
 
-    def _transmit(
+    def transmit(
         self, peer: Peer, pull: Pull, header: bytes, body: memoryview, buffer: bytearray | None
     ) -> None:
+        """Sends a chunk, or what becomes of it."""
         fault = self._chooser.chunk()
         if fault is None:
-            super()._transmit(peer, pull, header, body, buffer)
+            super().transmit(peer, pull, header, body, buffer)
             self._send_held(peer, pull)
             return
+        self._faults.count(fault.kind)
         try:
             self._harm(fault, peer, pull, header, body)
         finally:
             if buffer is not None:
-                self._outbox.give_back(buffer)  # everything below sends copies
-        self._faults.count(fault.kind)
+                self.outbox.give_back(buffer)  # everything below sends copies
 
     def _harm(self, fault: Fault, peer: Peer, pull: Pull, header: bytes, body: memoryview) -> None:
         match fault.kind:
             case "die":
                 os._exit(70)
             case "cut":
-                self._faults.count("cut")
                 self._cut()
-                raise GoneError
+                raise CutError
             case "drop":
                 return
             case "reorder":
@@ -58,7 +62,6 @@ class FaultyDelivery(Delivery):
             case "delay" | "stall":
                 self._send_copy(peer, header, bytes(body))
                 pull.paused_until = time.monotonic() + fault.seconds
-                self._next_beat = min(self._next_beat, pull.paused_until)
                 if fault.kind == "stall":
                     pull.silent_until = pull.paused_until
             case "duplicate":
@@ -76,9 +79,11 @@ class FaultyDelivery(Delivery):
                 self._send_copy(peer, header, bytes(body))
         self._send_held(peer, pull)
 
-    def _end(self, peer: Peer, pull: Pull) -> None:
-        self._send_held(peer, pull)
-        super()._end(peer, pull)
+    def say(self, peer: Peer, pull: Pull, kind: Type, body: bytes = b"", offset: int = 0) -> None:
+        """What was kept back is sent before the END of its pull."""
+        if kind is Type.END:
+            self._send_held(peer, pull)
+        super().say(peer, pull, kind, body, offset)
 
     def _send_held(self, peer: Peer, pull: Pull) -> None:
         while pull.held:
@@ -87,23 +92,19 @@ class FaultyDelivery(Delivery):
     def _send_copy(self, peer: Peer, header: bytes, body: bytes) -> None:
         view = memoryview(body)
         with contextlib.suppress(FullError):  # then it is one of those that are lost
-            self._send(peer.identity, header, view)
-            peer.in_flight += view.nbytes
-            self.counts["chunks"] += 1
-            self.counts["bytes"] += view.nbytes
+            self.send(peer.identity, header, view)
+            self.count(peer, view.nbytes)
 
     def _cut(self) -> None:
-        self._forget_all()
         self.socket.close(linger=0)
         until = time.monotonic() + 10.0
         while True:
             try:
                 self.socket = self._rebind()
-                break
-            except zmq.ZMQError:
-                if time.monotonic() > until or self._stop.wait(0.01):
+                return
+            except StorageError:
+                if time.monotonic() > until:
                     raise
-        self._socket_is_new = True
 
 
 def _corrupted(header: bytes, body: memoryview, number: int) -> tuple[bytes, bytes]:

@@ -18,13 +18,15 @@ from raftwright.errors import StorageError, UsageError
 from raftwright.stream import wire
 from raftwright.stream.announcing import Announcer
 from raftwright.stream.control import Catalogue, Control
-from raftwright.stream.delivery import Delivery, Limits
+from raftwright.stream.delivery import Delivery
 from raftwright.stream.endpoints import announced, plan, refuse_taken
 from raftwright.stream.faults import Faults
 from raftwright.stream.keys import KeyPair
 from raftwright.stream.messages import Welcome
+from raftwright.stream.peers import Limits
 from raftwright.stream.refusals import Refusals
-from raftwright.stream.sabotage import FaultyDelivery
+from raftwright.stream.sabotage import FaultySender
+from raftwright.stream.sending import Sender
 from raftwright.stream.shelf import Shelf
 from raftwright.stream.zap import Doorman
 
@@ -167,14 +169,18 @@ class Server:
         self._parts.append(control)
 
     def _delivery(self, shelf: Shelf, n: int) -> Delivery:
-        assert self._context is not None
-        arguments = (shelf, self._limits, self.session, self._refusals, f"stream data {n}")
-        if self._faults is None:
-            return Delivery(*arguments)
-        delivery = FaultyDelivery(*arguments)
-        endpoint = self._endpoints["data"][n]
-        delivery.plan(self._faults, lambda: self._bind(self._data_socket, endpoint))
-        return delivery
+        name = f"stream data {n}"
+        sender = Sender(self._limits.memory, self.session)
+        if self._faults is not None:
+            endpoint = self._endpoints["data"][n]
+            sender = FaultySender(
+                self._limits.memory,
+                self.session,
+                self._faults,
+                name,
+                lambda: self._bind(self._data_socket, endpoint),
+            )
+        return Delivery(shelf, self._limits, self._refusals, sender, name)
 
     def stop(self, timeout: float = 5.0) -> None:
         """Ends all threads and closes the sockets, within about `timeout` seconds. May be called twice."""
