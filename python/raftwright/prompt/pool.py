@@ -184,7 +184,7 @@ class Pool:
             self._lent += 1
         if file is None:
             # Outside of the lock: to clear 226 MB takes a tenth of a second.
-            file = self._create(number, need, nbytes)
+            file = self._create(number, need, nbytes, populate=False)
             with self._lock:
                 if file is None:
                     self._lent -= 1
@@ -207,7 +207,7 @@ class Pool:
                     break
                 number = self._new_number()
                 self._total += need
-            file = self._create(number, need, nbytes)
+            file = self._create(number, need, nbytes, populate=True)
             if file is None:
                 break
             with self._lock:
@@ -276,10 +276,10 @@ class Pool:
     ) -> None:
         self.close()
 
-    def _create(self, number: int, need: int, nbytes: int) -> SlabFile | None:
+    def _create(self, number: int, need: int, nbytes: int, *, populate: bool) -> SlabFile | None:
         """A new slab, for which room was set aside; None where shared memory has no more."""
         try:
-            return SlabFile.create(self.directory / slab_name(number), number, need)
+            return SlabFile.create(self.directory / slab_name(number), number, need, populate=populate)
         except OSError as error:
             with self._lock:
                 self._total -= need

@@ -44,14 +44,15 @@ class SlabFile:
         self._header = SlabHeader(memoryview(self._map)[:HEADER_BYTES])
 
     @classmethod
-    def create(cls, path: Path, number: int, size: int) -> Self:
+    def create(cls, path: Path, number: int, size: int, *, populate: bool = False) -> Self:
         """A new one, lent and locked. All of its memory is there from now on: a full /dev/shm is an error
-        here and never a SIGBUS later. Raises OSError."""
+        here and never a SIGBUS later. With `populate` its pages are mapped too, which takes longer than to
+        clear them; else the first who writes a page maps it. Raises OSError."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             os.posix_fallocate(fd, 0, size)
-            file = cls(path, number, fd, size - HEADER_BYTES, 0, populate=True)
+            file = cls(path, number, fd, size - HEADER_BYTES, 0, populate=populate)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(path)
