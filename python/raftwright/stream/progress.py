@@ -25,10 +25,11 @@ _RUN_ROWS = 32  # the core works on runs of so many rows
 def chunk_bytes(row_bytes: int, wanted: int, limits: tuple[int, int]) -> int:
     """Whole runs of 32 rows nearest to `wanted`, else whole rows, within the limits."""
     low, high = limits
-    unit = next((rows * row_bytes for rows in (_RUN_ROWS, 1) if rows * row_bytes <= high), high)
-    count = max(1, round(wanted / unit))
-    count = min(max(count, -(-low // unit)), high // unit)
-    return min(max(count * unit, low), high)
+    units = (rows * row_bytes for rows in (_RUN_ROWS, 1))
+    unit = next((unit for unit in units if high // unit * unit >= low), None)
+    if unit is None:
+        return min(max(wanted, low), high)
+    return unit * min(max(round(wanted / unit), -(-low // unit)), high // unit)
 
 
 class Fetch:
