@@ -14,7 +14,19 @@ import raftwright
 
 Run = Callable[..., Any]
 
-COMMANDS = ["simulate", "replay", "assemble", "verify", "mosaic", "show", "info", "bench", "camera"]
+COMMANDS = [
+    "simulate",
+    "replay",
+    "assemble",
+    "verify",
+    "mosaic",
+    "show",
+    "info",
+    "bench",
+    "camera",
+    "serve",
+    "keys",
+]
 
 
 def test_help_names_every_command_and_exit_code(run: Run) -> None:

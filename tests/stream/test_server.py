@@ -612,3 +612,28 @@ def test_a_store_that_fails_for_a_while_is_watched_again(serve: Serve, plain: Co
     told = [client.answer()[1] for _ in range(12)]
     assert {"kind": "begun", "image": "CC_S_20261122_000009", "folder": "raw"} in told
     assert server.status()["notices"]["store_errors"] >= 1
+
+
+def test_a_server_can_pass_on_what_another_serves(serve: Serve, plain: Connect, live: Any) -> None:
+    from raftwright.stream.client import NetworkStore
+
+    first = serve(live, limits=Limits())
+    source = live.all[NAME].sources[PLACE]
+    source.arrived = [(0, 4096)]
+    with NetworkStore(first.endpoint) as between:
+        second = serve(between)
+        control = plain(second.endpoint)
+        assert control.query("underway")["images"] == [NAME]
+        client = plain(data_of(second))
+        number = client.pull(NAME, PLACE, 0, SIZE, chunk=4096)
+        header, body = client.receive()
+        while header.type is Type.WAIT:
+            header, body = client.receive()
+        assert (header.offset, body) == (0, source.data[:4096])
+        live.all[NAME].complete()
+        rest = list(client.messages(number, 20))
+        assert rest[-1][0].type is Type.END
+        data = b"".join(part for head, part in rest if head.type is Type.CHUNK)
+        assert data == source.data[4096:]
+        eventually(lambda: control.query("images")["images"] == [NAME])
+        second.stop()

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_MOST_NEWS: Final = 10_000
+"""Images that may wait to be told."""
+
 _EPOCH: Final = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)(?:\s+([0-9]{8}))?\s*\Z")
 
 
@@ -200,7 +203,7 @@ def serve(
         io_threads=io_threads,
         heartbeat=duration(heartbeat, "--heartbeat"),
         name=store or frames or f"simulated {camera}",
-        observer=news.put,
+        observer=functools.partial(_note_image, news),
     )
     page = None
     with _stopped_by_signals(news):
@@ -373,6 +376,12 @@ def _ready(server: Server, store: Store, live: CadenceStore | None, page: str | 
     )
 
 
+def _note_image(news: queue.SimpleQueue[Notice | None], notice: Notice) -> None:
+    """Keeps what is to be told, within reason: nobody may be reading it."""
+    if notice.kind == "complete" and news.qsize() < _MOST_NEWS:
+        news.put(notice)
+
+
 @contextlib.contextmanager
 def _stopped_by_signals(news: queue.SimpleQueue[Notice | None]) -> Iterator[None]:
     """SIGTERM and Ctrl-C end the service where it waits, not in the middle of something."""
@@ -398,8 +407,6 @@ def _tell(store: Store, news: queue.SimpleQueue[Notice | None], until: float | N
             continue
         if notice is None:
             return
-        if notice.kind != "complete":
-            continue
         try:
             info = store.image(notice.image).info
         except (RaftwrightError, OSError):
