@@ -85,6 +85,9 @@ def test_every_kind_wants_its_fields(publisher: Publisher) -> None:
         assert {"instrument", "obsid"} <= set(names)
         with pytest.raises(UsageError, match=f"event {kind} lacks obsid"):
             publisher.publish(kind, **{name: "x" for name in names if name != "obsid"})
+        for nothing in (None, ""):
+            with pytest.raises(UsageError, match=f"event {kind} lacks {names[-1]};"):
+                publisher.publish(kind, **{**dict.fromkeys(names, "x"), names[-1]: nothing})
     with pytest.raises(UsageError, match="JSON"):
         publisher.publish("x", value=object())
     with pytest.raises(UsageError, match="at most"):

@@ -84,8 +84,8 @@ _decoder = msgspec.json.Decoder(Event)
 
 
 def check_fields(kind: str, fields: Mapping[str, Any]) -> None:
-    """Raises UsageError where a field that the kind must have is not there."""
-    lacking = [name for name in KINDS.get(kind, ()) if name not in fields]
+    """Raises UsageError where a field that the kind must have is not there, or says nothing."""
+    lacking = [name for name in KINDS.get(kind, ()) if fields.get(name) in (None, "")]
     if lacking:
         raise UsageError(f"event {kind} lacks {', '.join(lacking)}; give all of {', '.join(KINDS[kind])}")
 
