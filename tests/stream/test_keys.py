@@ -125,6 +125,21 @@ def test_clients_are_let_in_and_put_out(keys: KeyStore) -> None:
     assert keys.names() == ["one", "two"], "clients are no pairs"
 
 
+def test_public_keys_of_others_are_kept_by_name(keys: KeyStore, tmp_path: Path) -> None:
+    public = KeyStore(tmp_path / "server").new("server").public
+    keys.add("summit", public)
+    keys.add("summit", public)
+    assert keys.public("summit") == public
+    assert keys.names() == ["summit"]
+    assert not keys.has_secret("summit")
+    with pytest.raises(ConflictError):
+        keys.add("summit", keys.new("other").public)
+    with pytest.raises(ConflictError):
+        keys.new("summit")
+    with pytest.raises(FormatError):
+        keys.add("base", "no key")
+
+
 def test_the_place_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert KeyStore().directory == tmp_path / "raftwright" / "keys"

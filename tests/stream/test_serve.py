@@ -229,6 +229,9 @@ def test_keys_from_making_them_to_using_them(
         CURVE_SERVERKEY=server_key.encode(),
     )
     assert client.ask(Type.PING)[0].type is Type.PONG
+    assert run("keys", "add", "summit", server_key, *store).returncode == 0
+    assert run("keys", "show", "summit", *store).stdout.strip() == server_key
+    assert run("keys", "add", "client", server_key, *store).returncode == 4
     assert run("keys", "revoke", "dc01", *store).returncode == 0
     assert run("keys", "revoke", "dc01", *store).returncode == 1
     assert run("keys", "new", "server", *store).returncode == 4

@@ -80,6 +80,20 @@ def show_key(name: NameArgument, key_store: StoreOption = None, json: JsonOption
     console.answer("ok", Exit.OK, {"name": name, "public": public})
 
 
+@app.command("add")
+def add_key(
+    name: NameArgument,
+    public: Annotated[str, typer.Argument(metavar="KEY", help="Somebody's public key.")],
+    key_store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Keep the public key of a server, to connect to it by name."""
+    del json
+    _store(key_store, "add").add(name, public)
+    console.say(f"{name}: {public}")
+    console.answer("ok", Exit.OK, {"name": name, "public": public})
+
+
 @app.command("allow")
 def allow_client(
     name: NameArgument,

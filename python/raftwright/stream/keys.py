@@ -58,6 +58,14 @@ class KeyStore:
         self._write(self._file(name, "public"), public, 0o644)
         return KeyPair(public, secret)
 
+    def add(self, name: str, public: str) -> None:
+        """Keeps somebody else's public key, such as a server's. Raises ConflictError if the name is taken."""
+        _check_name(name)
+        check_key(public)
+        if os.path.lexists(self._file(name, "public")) and self.public(name) == public:
+            return
+        self._write(self._file(name, "public"), public, 0o644)
+
     def names(self) -> list[str]:
         """Names of the pairs and of lone public keys, sorted."""
         return self._names(self.directory)
