@@ -218,7 +218,7 @@ def test_images_that_are_not_prepared_in_time_are_late_but_whole(comcam: Camera,
     store = cadence(frames=frames, every=0.1, readout=0.0, count=3)
     time.sleep(0.15)
     assert store.underway()
-    seen = [n.image for n in store.notices(2.0) if n.kind == "complete"]
+    seen = [n.image for n in store.notices(1.0) if n.kind == "complete"]
     assert store.name_of(3) in seen
     assert store.late >= 1
     for name in store.images():

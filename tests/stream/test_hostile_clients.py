@@ -348,7 +348,7 @@ def test_encryption_and_who_is_let_in(
                 other.send(Header(Type.PING, 1))
             else:
                 other.socket.setsockopt(zmq.SUBSCRIBE, b"")
-            assert other.receive(0.4) is None, "nothing is said to strangers"
+            assert other.receive(0.2) is None, "nothing is said to strangers"
     assert server.status()["refused"]["key"] >= 3
     assert len([r for r in caplog.records if stranger.public in r.getMessage()]) == 1
     keys.allow("stranger", stranger.public)  # seen at once
