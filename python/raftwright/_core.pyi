@@ -156,6 +156,8 @@ class RawFileWriter:
 class StagedFile:
     """A content on the disk that has no name yet. What is never named vanishes, also after a kill."""
 
+    def sync(self) -> None:
+        """Waits until a durable content is on the disk; `commit` does so too."""
     def commit(self) -> bool:
         """Gives it its name, replacing nothing: False when that is taken. The directory is not synced."""
     @property

@@ -197,6 +197,7 @@ class Writer {
 
 void register_rawfile(py::module_& module) {
   py::class_<StagedFile>(module, "StagedFile", py::is_final())
+      .def("sync", &StagedFile::sync, py::call_guard<py::gil_scoped_release>())
       .def("commit", &StagedFile::commit, py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("readable_path", &StagedFile::readable_path)
       .def_property_readonly("bytes", &StagedFile::bytes)

@@ -45,12 +45,15 @@ enum class Standing {
 /// killed (where the file system has files without a name; else a hidden name may stay behind after a kill).
 class StagedFile {
  public:
-  /// Writes the pieces into the directory of `path`, and syncs them if `durable`. Throws IoError, UsageError.
+  /// Writes the pieces into the directory of `path`; if `durable`, begins to write them out. Throws IoError,
+  /// UsageError.
   StagedFile(const FilePieces& pieces, const std::string& path, bool durable = true);
   ~StagedFile();
   StagedFile(const StagedFile&) = delete;
   StagedFile& operator=(const StagedFile&) = delete;
 
+  /// Waits until a durable content is on the disk; commit() does so if it was not done before. Throws IoError.
+  void sync();
   /// Gives it the name, replacing nothing: false when that is taken. The directory is not synced. Throws
   /// IoError when the file system refuses, UsageError once it has a name.
   [[nodiscard]] bool commit();
@@ -63,6 +66,7 @@ class StagedFile {
  private:
   struct Stage;
   std::unique_ptr<Stage> stage_;
+  bool unsynced_ = false;
   std::uint64_t bytes_ = 0;
   std::uint32_t crc32c_ = 0;
   std::uint32_t adler32_ = 1;

@@ -235,6 +235,9 @@ class ImageOutput:
         taken = []
         done = []
         try:
+            for _, pair, _ in ready:  # all of them are on their way to the disk already
+                pair.file.sync()
+                pair.beside.sync()
             with locked(self.directory) as alone:
                 for detector, pair, content in ready:
                     try:
