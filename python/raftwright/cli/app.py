@@ -1,4 +1,4 @@
-"""The commands put together. Their modules import nothing heavy, so that help comes at once."""
+"""The commands put together: their names and a line about each. See `raftwright.cli.lazy`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,7 @@ from typing import Any
 
 import typer
 
-from raftwright.cli import (
-    assemble,
-    bench,
-    camera,
-    doctor,
-    forward,
-    info,
-    keys,
-    mosaic,
-    replay,
-    serve,
-    show,
-    simulate,
-    status,
-    verify,
-    watch,
-)
+from raftwright.cli.lazy import LazyCommand
 
 __all__ = ["program", "usage_line"]
 
@@ -38,6 +22,28 @@ look at what came of it.
 _EPILOG = """Exit codes: 0 done; 1 error; 2 wrong command line; 3 done, but pixels were missing; 4 a name is
 taken by another content; 5 faults found; 130 stopped by Ctrl-C. With --json every command prints one JSON
 object, also when it fails."""
+
+
+_COMMANDS = {
+    "simulate": "Invent an image and record it as the DAQ would.",
+    "replay": "Turn raw files back into a recording.",
+    "assemble": "Turn a recording into raw FITS files.",
+    "verify": "Check raw files: sums, structure, every pixel.",
+    "mosaic": "Write a CCD, a raft or the focal plane as one FITS image.",
+    "show": "Draw a CCD, a raft or the focal plane as PNG.",
+    "info": "Tell what a file or directory is, or how this was built.",
+    "serve": "Publish images over the network.",
+    "forward": "Take images off a DAQ and write their raw files.",
+    "status": "Show what running forwarders and servers do.",
+    "watch": "Print each CCD as a forwarder of this machine completes it.",
+    "doctor": "Check whether this machine is fit, and say what to change.",
+    "bench": "Measure what this machine reaches.",
+    "camera": "List, show and check cameras.",
+    "keys": "Keys of encrypted connections.",
+}
+"""Each is the module of its name, imported when it is used."""
+
+_GROUPS = ("camera", "keys")
 
 
 def _version(wanted: bool) -> None:
@@ -78,25 +84,10 @@ def program() -> Any:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
-    for command, short in (
-        (simulate.simulate, "Invent an image and record it as the DAQ would."),
-        (replay.replay, "Turn raw files back into a recording."),
-        (assemble.assemble, "Turn a recording into raw FITS files."),
-        (verify.verify, "Check raw files: sums, structure, every pixel."),
-        (mosaic.mosaic, "Write a CCD, a raft or the focal plane as one FITS image."),
-        (show.show, "Draw a CCD, a raft or the focal plane as PNG."),
-        (info.info, "Tell what a file or directory is, or how this was built."),
-        (serve.serve, "Publish images over the network."),
-        (forward.forward, "Take images off a DAQ and write their raw files."),
-        (status.status, "Show what running forwarders and servers do."),
-        (watch.watch, "Print each CCD as a forwarder of this machine completes it."),
-        (doctor.doctor, "Check whether this machine is fit, and say what to change."),
-        (bench.bench, "Measure what this machine reaches."),
-    ):
-        app.command(short_help=short)(command)
-    app.add_typer(camera.app, name="camera", short_help="List, show and check cameras.")
-    app.add_typer(keys.app, name="keys", short_help="Keys of encrypted connections.")
-    return typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
+    for name, short in _COMMANDS.items():
+        group.add_command(LazyCommand(name, short, group=name in _GROUPS), name)
+    return group
 
 
 def usage_line(error: Any) -> str:
