@@ -312,6 +312,27 @@ def test_a_daq_that_is_there_and_one_that_is_not(tmp_path: Path) -> None:
     assert only(network.zeromq(Wishes()), "ZeroMQ").level == "ok"
 
 
+def test_a_daq_over_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raftwright.daq import open_store
+    from raftwright.stream import Server
+    from raftwright.stream.keys import KeyStore
+
+    monkeypatch.setattr(network, "_PATIENCE", 1.0)
+    store = KeyStore(tmp_path / "keys")
+    server, client = store.new("daq"), store.new("me")
+    endpoint = f"ipc://{tmp_path}/daq"
+    with Server(open_store("simulated:MiniCam?count=3"), endpoint, keys=server):
+        wishes = Wishes(endpoint=endpoint, keys="me", server_key=server.public, key_store=tmp_path / "keys")
+        assert only(network.daq(wishes)).found.startswith(f"3 images at {endpoint}")
+        wrong = wishes._replace(server_key=client.public)
+        assert only(network.daq(wrong)).level == "fail"
+    with Server(open_store("simulated:MiniCam?count=3"), f"{endpoint}2"):
+        assert only(network.daq(Wishes(endpoint=f"{endpoint}2"))).level == "ok"
+    gone = only(network.daq(Wishes(endpoint="tcp://127.0.0.1:1")))
+    assert gone.level == "fail"
+    assert gone.change.endswith("nc -vz 127.0.0.1 1")
+
+
 # --- the whole ---------------------------------------------------------------------------------------------
 
 

@@ -45,6 +45,10 @@ def doctor(
     keys: Annotated[
         str | None, typer.Option("--keys", metavar="NAME", help="The pair that is used.", show_default=False)
     ] = None,
+    server_key: Annotated[
+        str | None,
+        typer.Option("--server-key", metavar="KEY", help="Public key of the DAQ.", show_default=False),
+    ] = None,
     key_store: Annotated[
         Path | None,
         typer.Option(
@@ -70,6 +74,7 @@ def doctor(
         memory=octets(memory, "--memory"),
         prompt=octets(prompt, "--prompt-memory"),
         keys=keys,
+        server_key=server_key,
         key_store=key_store,
     )
     findings = list(examine(wishes))

@@ -39,6 +39,8 @@ class Wishes(NamedTuple):
     """Bytes of shared memory for `raftwright.watch`; 0: none."""
     keys: str | None = None
     """Name of a key pair that is used."""
+    server_key: str | None = None
+    """Public key of the DAQ."""
     key_store: Path | None = None
     root: Path = Path("/")
     """Where /proc and /sys are; tests have others."""

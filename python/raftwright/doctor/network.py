@@ -10,14 +10,19 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from raftwright.doctor.finding import Finding, Wishes, read, sized
 
+if TYPE_CHECKING:
+    from raftwright.daq import Store
+
 __all__ = ["CHECKS"]
 
 _BUFFER: Final = 16 << 20
+_PATIENCE: Final = 5.0
+"""Seconds that the DAQ has for an answer."""
 
 
 def zeromq(wishes: Wishes) -> Iterator[Finding]:
@@ -141,14 +146,14 @@ def daq(wishes: Wishes) -> Iterator[Finding]:
     """Whether the DAQ answers, and how long that takes."""
     if wishes.endpoint is None:
         return
-    from raftwright.daq import open_store
     from raftwright.errors import RaftwrightError
 
     wanted = "answers, in 0.2 s or less"
     change = f"is `raftwright serve` running there, and the way free? nc -vz {_netcat(wishes.endpoint)}"
     begun = time.monotonic()
+    store = None
     try:
-        store = open_store(wishes.endpoint)
+        store = _open(wishes, wishes.endpoint)
         connected = time.monotonic()
         images = store.images()
         took = time.monotonic() - connected
@@ -156,15 +161,34 @@ def daq(wishes: Wishes) -> Iterator[Finding]:
         said = (error.strerror if isinstance(error, OSError) else None) or str(error)
         yield Finding("DAQ", "fail", f"{wishes.endpoint}: {said}", wanted, change)
         return
+    finally:
+        close = getattr(store, "close", None)
+        if close is not None:
+            close()
     said = f"{len(images)} images at {wishes.endpoint}, asked in {took * 1e3:.0f} ms"
     said += f", connected in {(connected - begun) * 1e3:.0f} ms"
     slow = took > 0.2
-    yield Finding(
-        "DAQ", "warn" if slow else "ok", said, wanted, "a nearer network, or fewer images" if slow else ""
-    )
-    close = getattr(store, "close", None)
-    if close is not None:
-        close()
+    change = "a nearer network, or fewer images" if slow else ""
+    yield Finding("DAQ", "warn" if slow else "ok", said, wanted, change)
+
+
+def _open(wishes: Wishes, endpoint: str) -> Store:
+    """The store, connected. Raises what opening it raises."""
+    if not endpoint.startswith(("tcp://", "ipc://")) or "?" in endpoint:
+        from raftwright.daq import open_store
+
+        return open_store(endpoint)
+    from raftwright.stream.client import NetworkStore
+    from raftwright.stream.keys import KeyStore
+
+    pair = None if wishes.keys is None else KeyStore(wishes.key_store).secret(wishes.keys)
+    store = NetworkStore(endpoint, keys=pair, server_key=wishes.server_key, timeout=_PATIENCE, name="doctor")
+    try:
+        store.session  # noqa: B018 - asks for it
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 def _netcat(endpoint: str) -> str:
