@@ -77,8 +77,7 @@ def test_images_become_files_events_and_rows(
     assert whole["states"] == dict.fromkeys(LOCATIONS, "done")
     assert {one["image"]: one["files"] for one in seen} == {name_of(1): 9, name_of(2): 9}
     assert all(one["packed_bytes"] == 3 * BYTES and one["latency_s"] > 0 for one in seen)
-    told = status["status"] if "status" in status else status
-    text = json.dumps(told)
+    text = json.dumps(status)
     for key in ("units", "buffers", "credit", "waiting", "in_hand", "problems", "incomplete", "stream"):
         assert f'"{key}"' in text
     for figure in ("files", "stage", "buffers_used_bytes", "credit_bytes", "units_waiting"):

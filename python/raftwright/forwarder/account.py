@@ -39,6 +39,8 @@ class _Image:
     received: int = 0
     first: float = 0.0
     last_byte: float = 0.0
+    news: bool = False
+    """There are files that were not told of."""
     states: dict[str, str] = field(default_factory=dict)
 
 
@@ -91,7 +93,7 @@ class Account:
             _log.warning(
                 "%s %s: %s: %s", work.image.name, work.source.location, outcome.state, outcome.reason
             )
-            if outcome.state in ("incomplete", "gone") and lost:
+            if outcome.state in ("incomplete", "gone") and lost and _is_news(work, report):
                 self._metrics.drops(outcome.state, kind="pixels", bytes=lost)
                 self._tell(
                     "imageIncomplete",
@@ -101,7 +103,7 @@ class Account:
                     missing_bytes=lost,
                     reason=outcome.reason,
                 )
-        if report is not None:
+        if report is not None and _is_news(work, report):
             self._tell_files(work, report)
         with self._lock:
             key = (work.image.name, work.image.id)
@@ -114,6 +116,7 @@ class Account:
                 image.files += 1
                 image.bytes += file.bytes
                 image.missing += file.missing_pixels
+            image.news |= report is not None and _is_news(work, report)
             while len(self._images) > _REMEMBERED:
                 self._images.popitem(last=False)
 
@@ -133,7 +136,8 @@ class Account:
         if image is None:
             return
         states = {unit.location: unit.state for unit in units}
-        self._tell("imageWritten", work, files=image.files, states=states, missing_pixels=image.missing)
+        if image.news and "failed" not in states.values():
+            self._tell("imageWritten", work, files=image.files, states=states, missing_pixels=image.missing)
         if self._observer is not None:
             latency = time.monotonic() - image.last_byte if image.last_byte else None
             self._observer(
@@ -180,3 +184,12 @@ class Account:
             self._publisher.publish(kind, instrument=work.image.camera, obsid=work.image.name, **fields)
         except RaftwrightError as error:
             _log.error("%s", error)
+
+
+def _is_news(work: Work, report: SourceReport | None) -> bool:
+    """Whether something is to be told: not when another try gave nothing new."""
+    if report is None:
+        return False
+    claim = work.claim
+    first = claim is None or claim.attempt == 1 or claim.taken_over
+    return first or any(file.status in ("written", "conflict") for file in report.files)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from raftwright.forwarder.journal import Claim, Journal
     from raftwright.forwarder.schedule import Schedule
     from raftwright.forwarder.settings import Settings
+    from raftwright.forwarder.troubles import Troubles
     from raftwright.forwarder.work import Work
     from raftwright.metrics import Metrics
     from raftwright.prompt import Pool
@@ -47,6 +48,7 @@ class Dispatcher:
         journal: Journal,
         pool: Pool | None,
         metrics: Metrics,
+        troubles: Troubles,
         *,
         receive: Callable[[Work], None],
         standing: Callable[[Work, SourceReport], None],
@@ -58,6 +60,7 @@ class Dispatcher:
         self._journal = journal
         self._pool = pool
         self._metrics = metrics
+        self._troubles = troubles
         self._receive = receive
         self._standing = standing
         self._end = end
@@ -65,7 +68,6 @@ class Dispatcher:
         self._stop = threading.Event()
         self._outputs: OrderedDict[tuple[str, str], ImageOutput] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
-        self.problem = ""
 
     def start(self) -> None:
         """Begins."""
@@ -93,13 +95,12 @@ class Dispatcher:
     def _refuse_too_big(self) -> None:
         for work in self._schedule.too_big():
             need = work.worst_case(self._settings.credit)
-            said = (
+            self._troubles.begin(
+                "memory",
                 f"{work.image.name} {work.source.location} may need {need} bytes, but --memory is "
-                f"{self._settings.memory}; raise it"
+                f"{self._settings.memory}; raise it",
+                "too big",
             )
-            if said != self.problem:
-                _log.error("%s", said)
-            self.problem = said
 
     def _claim(self, works: list[Work]) -> None:
         wanted = [(work.key, work.image.folder, work.source.bytes) for work in works]
@@ -108,15 +109,13 @@ class Dispatcher:
                 claims = {claim.key: claim for claim in self._journal.claim(wanted)}
         except StorageError as error:
             self._give_back(works)
-            if str(error) != self.problem:
-                self.problem = str(error)
-                _log.error("%s", error)
+            self._troubles.failed("journal", error)
             self._stop.wait(1.0)  # the next sweep offers them again
             return
         except BaseException:
             self._give_back(works)
             raise
-        self.problem = ""
+        self._troubles.over("journal", "the journal can be written again")
         for work in works:
             work.claim = claims.get(work.key)
             if work.claim is None:
@@ -137,11 +136,12 @@ class Dispatcher:
 
     def _refused(self, work: Work, error: Exception) -> None:
         self._drop_memory(work)
-        said = str(error)
-        if said != self.problem:
-            self.problem = said
-            _log.error("%s %s: %s", work.image.name, work.source.location, said)
-        self._end(work, Outcome(state="failed", reason=said[:500], retry_after=_AGAIN))
+        where = f"{work.image.name} {work.source.location}"
+        if isinstance(error, StorageError):
+            self._troubles.failed("archive", error, where)
+        else:
+            _log.error("%s: %s", where, error)
+        self._end(work, Outcome(state="failed", reason=str(error)[:500], retry_after=_AGAIN))
 
     @staticmethod
     def _drop_memory(work: Work) -> None:

@@ -28,9 +28,9 @@ State: TypeAlias = Literal["claimed", "open", "done", "incomplete", "conflict", 
 """`claimed`: somebody works on it. `open`: nobody does and somebody should. `done`: every pixel is in its
 files. `incomplete`: its files are there with gaps, it waits for repair. `conflict`: another content has its
 names; both are kept. `failed`: there are no files; the reason says why, and it is tried again. `gone`: the
-DAQ no longer has it; what came is in the files."""
+DAQ no longer has it; what came is in the files. If it is in the catalogue again it is tried again."""
 
-ENDED: frozenset[State] = frozenset({"done", "conflict", "gone"})
+ENDED: frozenset[State] = frozenset({"done", "conflict"})
 """States that nothing is done about any more."""
 
 
@@ -117,7 +117,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     received: int = 0
     files: tuple[FileRow, ...] = ()
     retry_after: float = 0.0
-    """Seconds; for `open`, `incomplete` and `failed`."""
+    """Seconds; for `open`, `incomplete`, `failed` and `gone`."""
 
 
 class Entry(msgspec.Struct, frozen=True):

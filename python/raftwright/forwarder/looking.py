@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import bisect
+import errno
+import itertools
 import logging
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from raftwright.camera import camera as find_camera
 from raftwright.daq import check_source
-from raftwright.errors import FormatError, NotFoundError, RaftwrightError
+from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
 from raftwright.forwarder.journal import ENDED
 from raftwright.forwarder.work import Work
 from raftwright.rawfile.names import ImageName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from raftwright.camera import Camera
     from raftwright.daq import Notice
     from raftwright.forwarder.journal import Journal
     from raftwright.forwarder.schedule import Schedule
     from raftwright.forwarder.settings import Settings
+    from raftwright.forwarder.troubles import Troubles
     from raftwright.stream import NetworkStore
 
 __all__ = ["Lookout"]
@@ -35,25 +37,38 @@ _ENOUGH: Final = 256
 """Units that wait are enough: the rest of the backlog is found later."""
 _REMEMBERED: Final = 200_000
 _LONGEST_PAUSE: Final = 30.0
+_SOON: Final = 0.2
+_AGAIN: Final = 20
+"""Images that a sweep asks about again though nothing is to be done of them."""
+_ASIDE: Final = 60.0
+"""Seconds until an image that could not be taken is looked at again."""
+
+_Age: TypeAlias = tuple[list[str], str]
 
 
 class Lookout:
     """Two threads: one listens to notices, one compares catalogue and journal again and again."""
 
-    def __init__(self, settings: Settings, store: NetworkStore, journal: Journal, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: NetworkStore,
+        journal: Journal,
+        schedule: Schedule,
+        troubles: Troubles,
+    ) -> None:
         self._settings = settings
         self._store = store
         self._journal = journal
         self._schedule = schedule
+        self._troubles = troubles
         self._stop = threading.Event()
         self._wanted = threading.Event()
         self._lock = threading.Lock()
         self._ended: OrderedDict[str, str] = OrderedDict()  # image -> DAQ id; nothing is to be done about it
-        self._strange: OrderedDict[str, str] = OrderedDict()  # image -> why it cannot be taken
+        self._strange: OrderedDict[str, tuple[str, float]] = OrderedDict()  # what -> why not, until when
+        self._cursor: _Age | None = None  # of the last image that a sweep which is not at its end looked at
         self._threads: list[threading.Thread] = []
-        self.on_removed: Callable[[str], None] | None = None
-        self.problem = ""
-        """Why the DAQ cannot be asked; empty while it can."""
         self.swept = 0.0
         """When a sweep ended last, as `time.monotonic` has it; 0: none did."""
         self.behind = 0
@@ -88,7 +103,7 @@ class Lookout:
     def strange(self) -> dict[str, str]:
         """Images that cannot be taken, and why."""
         with self._lock:
-            return dict(self._strange)
+            return {what: why for what, (why, _) in self._strange.items()}
 
     # -- notices
 
@@ -98,11 +113,13 @@ class Lookout:
             try:
                 for notice in self._store.notices():
                     pause = 0.1
+                    self._troubles.over("notices")
                     if self._stop.is_set():
                         return
                     self._take(notice)
             except RaftwrightError as error:
-                self._trouble(error)
+                if not self._stop.is_set():
+                    self._troubles.failed("notices", error, "no notices of the DAQ")
             except Exception:
                 if self._stop.is_set():
                     return  # its connections were closed under it
@@ -120,62 +137,76 @@ class Lookout:
                     self._look(notice.image, live=True)
                 except NotFoundError:
                     pass
-                except RaftwrightError as error:
-                    self._trouble(error)
-                    self._wanted.set()
+                except RaftwrightError:
+                    self._wanted.set()  # the sweep says what is wrong
             case "removed":
                 self._schedule.drop(notice.image)
                 with self._lock:
                     self._ended.pop(notice.image, None)
-                    self._strange.pop(notice.image, None)
+                    for what in [what for what in self._strange if what.split(" ")[0] == notice.image]:
+                        del self._strange[what]
             case "missed":
                 self._wanted.set()
-
-    def _trouble(self, error: RaftwrightError) -> None:
-        said = str(error)
-        if said != self.problem:
-            self.problem = said
-            _log.warning("the DAQ cannot be asked: %s", said)
 
     # -- comparing
 
     def _sweep_on(self) -> None:
+        due = 0.0
         while not self._stop.is_set():
+            if self.behind and self._schedule.waiting() >= _ENOUGH and time.monotonic() < due:
+                self._stop.wait(_SOON)
+                continue
+            due = time.monotonic() + self._settings.sweep
             try:
                 self.behind = self._sweep()
-                if self.problem:
-                    _log.info("the DAQ answers again")
-                self.problem = ""
+                self._troubles.over("daq", "the DAQ answers again")
                 self.swept = time.monotonic()
             except RaftwrightError as error:
-                self._trouble(error)
+                if not self._stop.is_set():
+                    self._troubles.failed("daq", error, "the DAQ cannot be asked")
             except Exception:
                 if self._stop.is_set():
                     return
                 _log.exception("comparing with the DAQ's catalogue failed; it is done again")
-            more = self.behind and self._schedule.waiting() < _ENOUGH
-            self._wanted.wait(0.2 if more else self._settings.sweep)
+            self._wanted.wait(_SOON if self.behind else self._settings.sweep)
             self._wanted.clear()
 
     def _sweep(self) -> int:
-        """Returns how many images are left for the next."""
+        """Returns how many images are left for the next, which goes on where this one ends: images that
+        wait for repair do not keep it from the others."""
         folder = self._settings.folder or None
         for name in self._store.underway():
             if not self._is_ended(name):
                 self._try(name, live=True)
-        names = [name for name in self._store.images(folder) if not self._is_ended(name)]
-        names.sort(key=lambda name: (name.split("_")[2:], name))
-        looked = 0
-        for name in names:
+        complete = self._store.images(folder)
+        left = sorted(_age(name) for name in complete if not self._is_ended(name))
+        if self._cursor is not None:
+            left = left[bisect.bisect_right(left, self._cursor) :]
+        for looked, age in enumerate(left):
             if self._stop.is_set() or looked >= _AT_A_TIME or self._schedule.waiting() >= _ENOUGH:
-                break
-            self._try(name, live=False)
-            looked += 1
-        return len(names) - looked
+                return len(left) - looked
+            self._try(age[1], live=False)
+            self._cursor = age
+        self._cursor = None
+        self._look_back(set(complete))
+        return 0
+
+    def _look_back(self, complete: set[str]) -> None:
+        """Asks again about some images of which nothing is to be done: under the name there may be another
+        image now, and the notice of it may be lost."""
+        with self._lock:
+            some = [name for name in itertools.islice(self._ended, _AGAIN) if name in complete]
+            for name in list(itertools.islice(self._ended, _AGAIN)):
+                self._ended.move_to_end(name)
+        for name in some:
+            if not self._stop.is_set():
+                self._try(name, live=False)
 
     def _is_ended(self, name: str) -> bool:
         with self._lock:
-            return name in self._ended or name in self._strange
+            if name in self._strange and time.monotonic() < self._strange[name][1]:
+                return True
+            return name in self._ended
 
     def _try(self, name: str, *, live: bool) -> None:
         try:
@@ -184,6 +215,10 @@ class Lookout:
             pass  # removed a moment ago
         except FormatError as error:
             self._set_aside(name, str(error))
+        except StorageError as error:
+            if error.errno != errno.EIO:
+                raise  # no answer, or not now
+            self._set_aside(name, str(error))  # the server cannot read this one
 
     def _look(self, name: str, *, live: bool) -> None:
         """Offers what is to be done of an image. Raises what asking for it raises."""
@@ -198,6 +233,8 @@ class Lookout:
         except RaftwrightError as error:
             self._set_aside(name, str(error))
             return
+        with self._lock:
+            self._strange.pop(name, None)
         states = {unit.key: unit.state for unit in self._journal.units([name])}
         settled = self._journal.settled([name])
         works: list[Work] = []
@@ -211,6 +248,8 @@ class Lookout:
             except RaftwrightError as error:
                 self._set_aside(f"{name} {source.location}", str(error))
                 continue
+            with self._lock:
+                self._strange.pop(f"{name} {source.location}", None)
             work = Work(image, source, board, live)
             if states.get(work.key) not in ENDED:
                 left += 1
@@ -237,10 +276,18 @@ class Lookout:
                 self._ended.popitem(last=False)
 
     def _set_aside(self, what: str, why: str) -> None:
+        """Tried again after a while, or when there is news of it. Each reason is said once."""
+        until = time.monotonic() + min(_ASIDE, 10 * self._settings.sweep)
         with self._lock:
-            if what in self._strange:
-                return
-            self._strange[what] = why
+            known = self._strange.get(what)
+            self._strange[what] = why, until
             while len(self._strange) > 10_000:
                 self._strange.popitem(last=False)
+        if known is not None and known[0] == why:
+            return
         _log.error("%s cannot be taken: %s", ascii(what)[1:-1][:120], why)
+
+
+def _age(name: str) -> _Age:
+    """Sorts the oldest images first."""
+    return name.split("_")[2:], name

@@ -19,12 +19,14 @@ from raftwright.forwarder.receiving import Receivers
 from raftwright.forwarder.schedule import Schedule
 from raftwright.forwarder.settings import Settings
 from raftwright.forwarder.sqlite_journal import LEASE, SqliteJournal
+from raftwright.forwarder.troubles import Troubles
 from raftwright.forwarder.work import Work
 from raftwright.forwarder.writing import Writers
 from raftwright.metrics import Metrics
 from raftwright.stream import NetworkStore
 
 if TYPE_CHECKING:
+    from raftwright.forwarder.journal import Unit
     from raftwright.metrics import StatusServer
     from raftwright.rawfile.report import SourceReport
 
@@ -65,19 +67,28 @@ class Forwarder:
     ) -> None:
         self.settings = settings
         self.metrics = Metrics("raftwright_forwarder")
+        self.troubles = Troubles()
         self._begun = time.monotonic()
-        self._state = "starting"
+        self._state = "new"
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self.page: StatusServer | None = None
         self._open_archive()
         self.journal = SqliteJournal(settings.journal_path)
+        try:
+            self._assemble(observer)
+        except BaseException:
+            self._close()
+            raise
+
+    def _assemble(self, observer: Callable[[Mapping[str, Any]], None] | None) -> None:
+        settings = self.settings
         self.store = self._open_store()
         self.schedule = Schedule(settings.memory, settings.credit)
         self.publisher = self._open_publisher()
         self.pool = self._open_pool()
         self.account = Account(self.journal, self.schedule, self.metrics, self.publisher, observer)
-        self.writers = Writers(settings, self.journal, self.metrics, self._told)
+        self.writers = Writers(settings, self.journal, self.metrics, self.troubles, self._told)
         self.receivers = Receivers(settings, self.store, self.metrics, self._received)
         self.dispatcher = Dispatcher(
             settings,
@@ -85,12 +96,13 @@ class Forwarder:
             self.journal,
             self.pool,
             self.metrics,
+            self.troubles,
             receive=self.receivers.give,
             standing=self.writers.found,
             end=self.writers.enter,
             claimed=self.account.claimed,
         )
-        self.lookout = Lookout(settings, self.store, self.journal, self.schedule)
+        self.lookout = Lookout(settings, self.store, self.journal, self.schedule, self.troubles)
         self._renewer = threading.Thread(target=self._renew_on, name="renew", daemon=True)
         self._measure()
 
@@ -175,6 +187,10 @@ class Forwarder:
         with self._lock:
             if self._state == "stopped":
                 return
+            if self._state == "new":
+                self._close()
+                self._state = "stopped"
+                return
             self._state = "stopping"
             self.lookout.stop()
             self.dispatcher.stop(5.0)
@@ -187,17 +203,18 @@ class Forwarder:
             self._renewer.join(5.0)
             self.store.close()
             self.lookout.join(2.0)
-            if self.publisher is not None:
-                self.publisher.close()
-            if self.pool is not None:
-                self.pool.close()
-            try:
-                self.journal.close()
-            except RaftwrightError as error:
-                _log.error("%s", error)
-            if self.page is not None:
-                self.page.close()
+            self._close()
             self._state = "stopped"
+
+    def _close(self) -> None:
+        """Everything that is open; doing it again changes nothing."""
+        for name in ("store", "publisher", "pool", "journal", "page"):
+            part = getattr(self, name, None)
+            if part is not None:
+                try:
+                    part.close()
+                except RaftwrightError as error:
+                    _log.error("%s", error)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -234,24 +251,31 @@ class Forwarder:
         while not self._stopping.wait(LEASE / 4):
             try:
                 self.journal.renew()
+                self.troubles.over("journal", "the journal can be written again")
             except RaftwrightError as error:
-                _log.error("%s", error)
+                self.troubles.failed("journal", error)
 
     # -- its status
 
     def problems(self) -> list[str]:
         """What is wrong now, a sentence each."""
-        said = [self.lookout.problem, self.dispatcher.problem, self.writers.problem]
+        said = self.troubles.list()
         strange = self.lookout.strange
         if strange:
             first = next(iter(strange))
             said.append(f"{len(strange)} images or sources cannot be taken, {first}: {strange[first]}")
-        return [problem for problem in said if problem]
+        return said
 
     def status(self) -> dict[str, Any]:
         """As JSON, for the page of figures."""
-        counts = self.journal.counts()
         now = time.time()
+        problems = self.problems()
+        counts: dict[str, int] = {}
+        unfinished: list[Unit] = []
+        try:
+            counts, unfinished = self.journal.counts(), self.journal.unfinished(_MOST_LISTED)
+        except RaftwrightError as error:
+            problems.append(str(error))
         waiting = [
             {
                 "image": unit.image,
@@ -261,7 +285,7 @@ class Forwarder:
                 "reason": unit.reason,
                 "next_try_s": max(0.0, round(unit.next_try - now, 1)),
             }
-            for unit in self.journal.unfinished(_MOST_LISTED)
+            for unit in unfinished
         ]
         return {
             "service": "forwarder",
@@ -280,6 +304,6 @@ class Forwarder:
             "behind": self.lookout.behind,
             "stream": self.receivers.stats,
             "incomplete": waiting,
-            "problems": self.problems(),
+            "problems": problems,
             **({"prompt": self.pool.status()} if self.pool is not None else {}),
         }

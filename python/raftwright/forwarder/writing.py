@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from raftwright.assembly import AssembledSource
 from raftwright.errors import RaftwrightError, StorageError
 from raftwright.forwarder.journal import FileRow, Outcome, State
+from raftwright.rawfile.standing import earlier_versions
 from raftwright.rawfile.times import TAI_MINUS_UTC
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from raftwright.forwarder.journal import Journal
     from raftwright.forwarder.settings import Settings
+    from raftwright.forwarder.troubles import Troubles
     from raftwright.forwarder.work import Work
     from raftwright.metrics import Metrics
     from raftwright.rawfile.report import FileReport, SourceReport
@@ -41,11 +43,13 @@ class Writers:
         settings: Settings,
         journal: Journal,
         metrics: Metrics,
+        troubles: Troubles,
         told: Callable[[Work, Outcome, SourceReport | None], None],
     ) -> None:
         self._settings = settings
         self._journal = journal
         self._metrics = metrics
+        self._troubles = troubles
         self._told = told
         self._queue: queue.SimpleQueue[tuple[Work, Outcome | None, SourceReport | None] | None] = (
             queue.SimpleQueue()
@@ -55,8 +59,6 @@ class Writers:
             threading.Thread(target=self._run, name=f"write-{n}", daemon=True)
             for n in range(settings.writers)
         ]
-        self.problem = ""
-        """Why files or journal cannot be written; empty while they can."""
 
     def start(self) -> None:
         """Begins."""
@@ -93,6 +95,8 @@ class Writers:
             try:
                 if outcome is None:
                     outcome, report = self._finish(work)
+            except StorageError as error:
+                outcome = Outcome(state="failed", reason=str(error)[:500], retry_after=self._pause(work))
             except Exception as error:
                 _log.exception("%s %s: writing failed", work.image.name, work.source.location)
                 said = f"{type(error).__name__}: {error}"[:500]
@@ -146,14 +150,10 @@ class Writers:
             else:
                 refused = [error for error in report.errors if isinstance(error, StorageError)]
                 if not refused:
-                    if self.problem:
-                        _log.info("files can be written again")
-                        self.problem = ""
+                    self._troubles.over("archive", "files can be written again")
                     return report
                 problem = refused[0]
-            if str(problem) != self.problem:
-                self.problem = str(problem)
-                _log.error("%s %s: %s", work.image.name, work.source.location, problem)
+            self._troubles.failed("archive", problem, f"{work.image.name} {work.source.location}")
             if self._stop.is_set() or time.monotonic() + pause > until:
                 raise problem
             self._metrics.counter("write_retries", "Writes that were tried again").add()
@@ -193,10 +193,9 @@ class Writers:
         return float(min(self._settings.retry * 2 ** min(attempt - 1, 20), _LONGEST_RETRY))
 
     def _enter(self, work: Work, outcome: Outcome) -> None:
-        """Writes into the journal, again and again while that refuses. What it never learns is found on the
-        disk when the claim has run out."""
+        """Writes into the journal, again and again while that refuses: a unit that it never hears of would be
+        claimed as long as we live. At the end we give up; what is written is found on the disk later."""
         assert work.claim is not None
-        until = time.monotonic() + self._settings.patience
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -204,12 +203,11 @@ class Writers:
                     ours = self._journal.end(work.claim, outcome)
                 if not ours:
                     self._metrics.counter("late", "Units that somebody else had taken over").add()
+                self._troubles.over("journal", "the journal can be written again")
                 return
             except RaftwrightError as error:
-                if str(error) != self.problem:
-                    self.problem = str(error)
-                    _log.error("%s", error)
-                if self._stop.is_set() or time.monotonic() + pause > until:
+                self._troubles.failed("journal", error)
+                if self._stop.is_set():
                     return
             self._stop.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -223,7 +221,13 @@ def _let_go(work: Work) -> None:
 
 
 def _rows(work: Work, report: SourceReport) -> tuple[FileRow, ...]:
-    return tuple(_row(work, file) for file in report.files)
+    """Of all files, and of the versions before them, whose writer may have died before the journal knew."""
+    rows = []
+    for file in report.files:
+        if file.version > 1 and work.output is not None:
+            rows += [_row(work, before) for before in earlier_versions(file, work.output.camera)]
+        rows.append(_row(work, file))
+    return tuple(rows)
 
 
 def _row(work: Work, file: FileReport) -> FileRow:

@@ -13,7 +13,7 @@ from raftwright import _core
 from raftwright.errors import FormatError, StorageError
 from raftwright.rawfile import times
 from raftwright.rawfile.cards import CARD, parse_header
-from raftwright.rawfile.names import MAX_VERSION, ImageName, raw_file_name, sidecar_path
+from raftwright.rawfile.names import MAX_VERSION, FileName, ImageName, raw_file_name, sidecar_path
 from raftwright.rawfile.read import open_raw
 from raftwright.rawfile.report import FileReport
 from raftwright.rawfile.sidecar import MISSING, REPLACES, Replaced, Runs, as_runs, read_json, run_mask
@@ -31,6 +31,7 @@ __all__ = [
     "date_of",
     "date_of_sidecar",
     "digest",
+    "earlier_versions",
     "of_image",
     "report_standing",
     "versions",
@@ -197,6 +198,28 @@ def report_standing(
         version=version,
         replaces=replaces,
     )
+
+
+def earlier_versions(report: FileReport, camera: Camera) -> list[FileReport]:
+    """The versions before one that is there, ascending, but for those that cannot be read.
+
+    Raises StorageError.
+    """
+    try:
+        name = FileName.parse(report.path.name)
+    except FormatError:
+        return []  # kept beside a stranger
+    detector = camera.detector(report.detector)
+    found = []
+    for version, path in versions(report.path.parent, name.image, detector):
+        if version < report.version:
+            try:
+                before = report_standing(open_raw(path, 1, camera=camera), version, detector)
+            except FormatError:
+                continue
+            if before is not None:
+                found.append(before)
+    return found
 
 
 def whole_report(directory: Path, image: ImageInfo, camera: Camera, detector: Detector) -> FileReport | None:
