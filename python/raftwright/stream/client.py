@@ -14,7 +14,7 @@ import zmq
 from raftwright.daq.info import ImageInfo, SourceInfo, decode_description
 from raftwright.daq.names import is_plain_name
 from raftwright.daq.store import Notice, check_range, writable_view
-from raftwright.errors import NotFoundError, UsageError
+from raftwright.errors import NotFoundError, StorageError, UsageError
 from raftwright.stream import wire
 from raftwright.stream.connection import Connection
 from raftwright.stream.endpoints import reachable
@@ -269,16 +269,19 @@ class NetworkStore:
                     quiet = time.monotonic()
             finally:
                 socket.close(linger=0)
+            if self._closing.is_set():
+                return
             yield Notice("missed", "")
             left = None if timeout is None else quiet + timeout - time.monotonic()
             if left is not None and left <= 0:
                 return
-            welcome = self._greeted(left)
+            greeted = self._greeted(left)
+            if greeted is None:
+                return
+            welcome = greeted
 
-    def _greeted(self, left: float | None) -> Welcome:
-        """A new greeting, waited for as long as notices are; the server may be away for a while."""
-        from raftwright.errors import StorageError
-
+    def _greeted(self, left: float | None) -> Welcome | None:
+        """A new greeting, waited for as long as notices are: the server may be away. None: closed."""
         until = None if left is None else time.monotonic() + left
         while True:
             some = self.connection.timeout
@@ -286,8 +289,10 @@ class NetworkStore:
                 some = min(some, max(0.05, until - time.monotonic()))
             try:
                 return self.connection.greet(some, anew=True)
-            except StorageError:
-                if self._closing.is_set() or (until is not None and time.monotonic() >= until):
+            except (StorageError, UsageError):
+                if self._closing.is_set():
+                    return None
+                if until is not None and time.monotonic() >= until:
                     raise
 
     def close(self) -> None:
@@ -322,9 +327,9 @@ def _heard(
         wait = min(0.25, heard + silence - now)
         if timeout is not None:
             wait = min(wait, quiet + timeout - now)
-        if not socket.poll(max(1, round(1e3 * wait))):
-            continue
         try:
+            if not socket.poll(max(1, round(1e3 * wait))):
+                continue
             frames = socket.recv_multipart(flags=zmq.DONTWAIT)
             if len(frames) != 2:
                 raise WireError("malformed", "a notice has two frames")

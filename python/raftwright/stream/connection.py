@@ -171,9 +171,11 @@ class Connection:
     def close(self) -> None:
         """Closes the connection; those who still have data sockets close them themselves."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             self._shut()
-        # `term` waits for sockets of others: not here.
+        # `term` waits for sockets of others: not here. Twice at a time it aborts the process.
         threading.Thread(target=self.context.term, name="stream close", daemon=True).start()
 
     # -- greeting and queries
