@@ -138,7 +138,10 @@ def forward(
     """
     del json
     console.command = "forward"
+    from raftwright import _core
     from raftwright.forwarder import Forwarder, read_settings
+
+    _core.keep_freed_memory()
 
     def time_of(text: str | None, option: str) -> float | None:
         return None if text is None else duration(text, option)
