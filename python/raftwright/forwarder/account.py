@@ -151,7 +151,7 @@ class Account:
                     "states": states,
                     "latency_s": None if latency is None else round(latency, 4),
                     "seconds": round(time.monotonic() - image.first, 4),
-                    "monotonic": time.monotonic(),
+                    "time": time.time(),
                 }
             )
 
