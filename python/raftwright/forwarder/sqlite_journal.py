@@ -114,12 +114,36 @@ class SqliteJournal:
     def _prepare(self) -> None:
         try:
             tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if self._read_only and tables == 0:
+                raise NotFoundError(f"{self.path}: there is nothing in it yet; is it a forwarder's journal?")
+            if not self._read_only and tables:
+                self._check()
             if not self._read_only:
                 # FULL: what is told by event is in the journal after a power cut too.
-                self._db.execute("PRAGMA journal_mode = WAL")
+                self._use_wal()
                 self._db.execute("PRAGMA synchronous = FULL")
                 if tables == 0:
                     self._create()
+            self._check()
+        except sqlite3.DatabaseError as error:
+            raise self._failed("opened", error) from error
+
+    def _use_wal(self) -> None:
+        """Here SQLite does not wait for others who open a new file at the same time."""
+        until = time.monotonic() + _BUSY
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+                if not busy or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
+
+    def _check(self) -> None:
+        """Whether it is ours."""
+        try:
             application = self._db.execute("PRAGMA application_id").fetchone()[0]
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.DatabaseError as error:
