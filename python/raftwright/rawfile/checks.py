@@ -8,8 +8,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from raftwright import _core, assembly
 from raftwright.camera import camera as find_camera
 from raftwright.camera import detsize
@@ -33,6 +31,7 @@ from raftwright.rawfile.sidecar import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from raftwright.assembly import AssembledImage, Ccd
@@ -394,6 +393,8 @@ class _Check:
     def _compare_segment(
         self, segment: str, mine: NDArray[Any], truth: NDArray[np.int32], missing: Runs, ccd: Ccd
     ) -> None:
+        import numpy as np
+
         runs, lost = missing.get(segment, []), ccd.missing.get(segment, [])
         flat, true = mine.reshape(-1), truth.reshape(-1)
         if not runs and not lost and np.array_equal(flat, true):
@@ -429,6 +430,8 @@ def _equal(a: object, b: object) -> bool:
 
 
 def _same_sum(stated: str, pixels: NDArray[Any]) -> bool:
+    import numpy as np
+
     if not stated.isascii() or not stated.isdigit() or len(stated) > 10:
         return False
     if pixels.dtype.kind != "i" or pixels.dtype.itemsize == 1:

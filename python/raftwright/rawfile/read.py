@@ -15,8 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-import numpy as np
-
 from raftwright import _core, assembly
 from raftwright.camera import Geometry, camera_by_instrume, ccd_mosaic
 from raftwright.camera import camera as find_camera
@@ -25,6 +23,7 @@ from raftwright.rawfile.header import Header
 from raftwright.rawfile.names import check_path
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from raftwright.camera import Camera, Detector
@@ -205,6 +204,7 @@ class Segments(Mapping[str, "NDArray[Any]"]):
 
 
 def _by_astropy(name: str, hdus: list[int], max_bytes: int) -> dict[int, NDArray[Any]]:
+    import numpy as np
     from astropy.io import fits  # slow to import, and hardly ever needed
 
     try:
@@ -379,6 +379,8 @@ class RawFile:
 
 
 def _as_int32(pixels: NDArray[Any], where: str) -> NDArray[np.int32]:
+    import numpy as np
+
     if pixels.dtype == np.int32:
         return pixels
     if pixels.dtype.kind not in "iu":

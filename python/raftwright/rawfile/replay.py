@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import numpy as np
 
 from raftwright import _core, assembly
 from raftwright.daq import ImageInfo, MemorySource, Registers, SourceInfo, write_recording
@@ -27,6 +26,7 @@ from raftwright.rawfile.read import RawFile, open_raw
 from raftwright.rawfile.sidecar import MISSING, as_runs, read_json, run_mask
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from raftwright.camera import Board, Camera, Detector, Geometry
@@ -328,6 +328,8 @@ class _ReplayImage:
         self._threads = threads
 
     def source(self, location: str) -> MemorySource:
+        import numpy as np
+
         board, mine = self._boards[location]
         info = next(source for source in self.info.sources if source.location == location)
         registers = info.registers
@@ -357,6 +359,8 @@ class _ReplayImage:
 
 def _missing_samples(raw: RawFile, planes: Sequence[NDArray[np.int32]]) -> NDArray[np.bool_]:
     """Samples of which a pixel of this CCD never arrived: by its sidecar, without one by the fill value."""
+    import numpy as np
+
     gone = np.zeros(planes[0].size, dtype=np.bool_)
     path = sidecar_path(raw.path)
     if path.is_file():
@@ -389,5 +393,7 @@ def _missing_samples(raw: RawFile, planes: Sequence[NDArray[np.int32]]) -> NDArr
 
 def _gaps(gone: NDArray[np.bool_], sample_bytes: int) -> tuple[tuple[int, int], ...]:
     """Byte ranges of the stream: each sample that is gone, runs joined."""
+    import numpy as np
+
     edges = np.flatnonzero(np.diff(gone, prepend=False, append=False))
     return tuple((int(begin) * sample_bytes, int(end) * sample_bytes) for begin, end in edges.reshape(-1, 2))

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from raftwright.errors import FormatError, StorageError
 from raftwright.rawfile.cards import Card, Value
 from raftwright.rawfile.names import ImageName, manifest_name
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from raftwright.camera import Detector
@@ -156,6 +155,8 @@ def as_runs(listed: object) -> Runs | None:
 
 def run_mask(runs: Iterable[tuple[int, int]], size: int) -> NDArray[np.bool_] | None:
     """Boolean array of `size` pixels, true within the runs; None where one is empty or reaches beyond."""
+    import numpy as np
+
     mask = np.zeros(size, dtype=np.bool_)
     for first, count in runs:
         if first < 0 or count < 1 or first + count > size:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from raftwright import _core
 from raftwright.errors import FormatError, StorageError
 from raftwright.rawfile import times
@@ -144,6 +142,8 @@ def agrees(
 
     `other` is the path of the second, `missing` what it lacks. False also where one cannot be read.
     """
+    import numpy as np
+
     theirs = _missing_runs(raw)
     if theirs is None:
         return False
