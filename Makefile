@@ -4,6 +4,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PYTHON
 
+# Options of `make soak`.
+SOAK ?=
+
 # Stages of `make test`, in order; `make test STAGES="core python"` runs some of them.
 STAGES ?=
 # `make fuzz`: how long each target runs, and from which seed.
@@ -16,7 +19,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Simulate, assemble, verify and show a full raft
+demo: ## A simulated ComCam on the network, a forwarder, faults, every pixel verified
 	@tools/setup.sh run
 	@tools/install.sh
 	@tools/demo.sh
@@ -30,6 +33,12 @@ test: ## Every test: C++, sanitizers, aarch64, fuzz (short), Python, lint
 fuzz: ## Fuzz every parser for FUZZ_SECONDS each (300)
 	@tools/setup.sh test
 	@tools/fuzz.sh
+
+.PHONY: soak
+soak: ## A night of 10000 small images under all faults, with processes killed (SOAK="--images 1000" for less)
+	@tools/setup.sh test
+	@tools/install.sh tests
+	@.venv/bin/python tests/soak/night.py $(SOAK)
 
 .PHONY: bench
 bench: ## The benchmark tables, C++ and Python

@@ -123,7 +123,7 @@ def serve(*options: str) -> tuple[str, ...]:
 def since_readout(
     server: dict[str, Any], images: list[dict[str, Any]], every: float, readout: float
 ) -> list[float]:
-    """Seconds from the end of each readout, when the last bytes came into being, to its files being durable."""
+    """Seconds from the end of each readout, when the last bytes came into being, to durable files."""
     found = []
     for image in images:
         number = int(image["image"].rsplit("_", 1)[1])
@@ -197,7 +197,7 @@ def test_a_raft_every_two_seconds_without_end(disk: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_from_the_last_chunk_to_nine_durable_files(ram: Path) -> None:
-    """p99 over the images of a minute, measured from the end of the readout, before the last chunk is sent."""
+    """p99 over the images of a minute, from the end of the readout on, before the last chunk is sent."""
     number = 30
     with running(*serve(*RAFT, "--every", "2s", "--readout", "1.5s", "--count", str(number))) as server:
         (ready,) = server.wait_for("ready", 1, 60)
@@ -227,7 +227,7 @@ def test_the_full_camera_of_tiny_segments_every_two_seconds(disk: Path) -> None:
     check_images(images, 205)
     waits = since_readout(ready, sorted(images, key=lambda image: str(image["image"])), every, 1.0)
     print(
-        f"\n{number} images of 205 CCDs, one every 2 s: from the end of the readout to all files durable median"
+        f"\n{number} images of 205 CCDs, one every 2 s: end of the readout to all files durable: median"
         f" {statistics.median(waits[1:]):.2f} s, most {max(waits[1:]):.2f} s"
     )
     assert max(waits[3:]) < every, "the next image was there before this one was written"

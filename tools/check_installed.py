@@ -12,7 +12,10 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-PAGES = ("simulate", "assemble", "verify", "mosaic", "replay", "info", "show", "camera", "bench")
+PAGES = (
+    *("simulate", "assemble", "verify", "mosaic", "replay", "info", "show", "camera", "bench"),
+    *("serve", "forward", "status", "watch", "doctor", "keys"),
+)
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

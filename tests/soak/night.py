@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 FAULTS = (
-    "drop=0.01,duplicate=0.02,reorder=0.02,corrupt=0.01,delay=0.01:0.1s,stall=0.001:3s,cut=0.002,"
-    "wrong-length=0.005,die=0.0005"
+    "drop=0.02,duplicate=0.02,reorder=0.02,corrupt=0.02,delay=0.01:0.1s,stall=0.004:6s,cut=0.003,"
+    "wrong-length=0.01,garbage=0.01,lose-notice=0.02,die=0.0005"
 )
 REGISTERS = [3, 0, 20, 0, 0, 5, 0, 14, 0, 2, 1]
 """28 x 16 pixels a segment."""
@@ -139,7 +139,7 @@ def run_night(night: Night) -> dict[str, Any]:
         Program(
             place / f"forwarder-{number}.log",
             *("forward", endpoint, "--out", str(place / "archive"), "--journal", str(place / "journal.db")),
-            *("--deadline", "5s", "--no-prompt", "--json"),
+            *("--deadline", "3s", "--retry", "1s", "--sweep", "1s", "--json"),
         )
         for number in range(night.forwarders)
     ]
