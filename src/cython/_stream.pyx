@@ -97,6 +97,7 @@ cdef extern from "raftwright/intake.hpp" namespace "raftwright" nogil:
 
 cdef extern from "stream_support.hpp" namespace "raftwright::python":
     Keys intake_keys(const char*, const char*)
+    cbool _keep_message_memory "raftwright::python::keep_message_memory"()
 
 
 cdef extern from "zmq_api.hpp" namespace "raftwright::zmq" nogil:
@@ -127,6 +128,10 @@ cdef extern from "receive_loop.hpp" namespace "raftwright" nogil:
 
 cdef object _KINDS = ("end", "error", "corrupt", "gap", "refused", "failed")
 cdef object _ENDS = ("events", "timeout", "woken", "interrupted", "terminated", "failed")
+
+
+def keep_message_memory():
+    return _keep_message_memory()
 
 
 cdef int64_t nanoseconds(double seconds):

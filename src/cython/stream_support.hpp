@@ -3,8 +3,13 @@
 
 #include <Python.h>
 // Python.h comes first, as it asks.
+#include <cstdlib>
 #include <cstring>
 #include <exception>
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include "raftwright/error.hpp"
 #include "raftwright/intake.hpp"
@@ -31,6 +36,18 @@ inline void raise_core_error() {
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_RuntimeError, error.what());
   }
+}
+
+/// Makes malloc keep the memory of large messages for the next ones, where it is glibc's: by default blocks
+/// of some MiB go back to the system at once, and every message is paid for with fresh pages.
+inline bool keep_message_memory() {
+#if defined(__GLIBC__)
+  constexpr int kLargestKept = 32 << 20;  // what glibc allows
+  constexpr int kFreeKept = 128 << 20;
+  return mallopt(M_MMAP_THRESHOLD, kLargestKept) == 1 && mallopt(M_TRIM_THRESHOLD, kFreeKept) == 1;
+#else
+  return false;
+#endif
 }
 
 /// Keys from the 8 and 4 bytes of the wire.

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from raftwright.bench.board import full_board
-from raftwright.bench.figures import FIGURES, Figure
+from raftwright.bench.board import BenchBoard, full_board
+from raftwright.bench.figures import FIGURES as _FIGURES
+from raftwright.bench.figures import Figure
 from raftwright.bench.memory import peak_memory
+from raftwright.bench.streaming import FIGURES as _STREAMING
 from raftwright.errors import UsageError
 
 __all__ = ["FIGURES", "Figure", "full_board", "peak_memory", "run"]
+
+FIGURES: dict[str, Callable[[BenchBoard, int], Figure]] = {**_FIGURES, **_STREAMING}
+"""Every figure by its short name."""
 
 
 def run(

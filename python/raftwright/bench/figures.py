@@ -21,7 +21,7 @@ from raftwright.errors import RaftwrightError
 if TYPE_CHECKING:
     from raftwright.bench.board import BenchBoard
 
-__all__ = ["FIGURES", "Figure", "ram_directory"]
+__all__ = ["FIGURES", "Figure", "in_turn", "ram_directory", "require"]
 
 
 _ROOM = 512_000_000  # bytes: a board as files, ours and theirs, twice over
@@ -53,7 +53,8 @@ def ram_directory() -> Path:
     return Path(tempfile.gettempdir())
 
 
-def _require(right: bool, what: str) -> None:
+def require(right: bool, what: str) -> None:
+    """Raises RaftwrightError unless a result is right."""
     if not right:
         raise RaftwrightError(f"benchmark: {what} gave a wrong result; its time is worth nothing")
 
@@ -68,7 +69,7 @@ def _seconds(work: Callable[[], Any], clock: Clock = time.process_time) -> float
     return clock() - start
 
 
-def _in_turn(
+def in_turn(
     ours: Callable[[], Any], theirs: Callable[[], Any], repeat: int, clock: Clock = time.process_time
 ) -> tuple[float, float]:
     """(median seconds of ours, median of theirs/ours ratios): pairs in turn, one of each unmeasured first."""
@@ -84,12 +85,12 @@ def descramble(board: BenchBoard, repeat: int, level: _core.Level | None = None)
     source = np.ones(planes.size, np.int32)
     target = np.zeros(planes.size, np.int32)
     layout = board.board.layout
-    seconds, ratio = _in_turn(
+    seconds, ratio = in_turn(
         lambda: _core.unpack(layout, board.packed, planes, level),
         lambda: baselines.copy_memory(target, source),
         repeat,
     )
-    _require(np.array_equal(planes, board.planes.reshape(planes.shape)), "descrambling")
+    require(np.array_equal(planes, board.planes.reshape(planes.shape)), "descrambling")
     name = f"descramble to int32 planes ({level or _core.active_level()})"
     goal = 0.2 if level == "scalar" else 0.75
     return Figure(name, "memcpy of the output", goal, ratio, board.pixels / seconds / 1e9)
@@ -119,7 +120,7 @@ def encode(board: BenchBoard, repeat: int) -> Figure:
     for _ in range(repeat):
         seconds, code, lengths = _core.time_rice_encode(rows)
         foreign, foreign_code, foreign_lengths = _core.time_rice_encode(rows, addresses[0])
-        _require(code == foreign_code and lengths == foreign_lengths, "the Rice encoder")
+        require(code == foreign_code and lengths == foreign_lengths, "the Rice encoder")
         ours.append(seconds)
         theirs.append(foreign / seconds)
     bits = 8 * len(code) / rows.size
@@ -136,7 +137,7 @@ def decode(board: BenchBoard, repeat: int) -> Figure:
     ours, ratios = [], []
     for _ in range(repeat):
         seconds, pixels = _core.time_rice_decode(code, lengths, board.width)
-        _require(np.array_equal(pixels, rows), "the Rice decoder")
+        require(np.array_equal(pixels, rows), "the Rice decoder")
         ours.append(seconds)
         if addresses is not None:
             ratios.append(_core.time_rice_decode(code, lengths, board.width, addresses[1])[0] / seconds)
@@ -163,11 +164,11 @@ def files(board: BenchBoard, repeat: int) -> Figure:
             seconds = _seconds(lambda: _write_ours(board, directory))  # noqa: B023 - called at once
             ours.append(seconds)
             found = sorted(directory.rglob("*.fits"))
-            _require(len(found) == len(board.board.detectors), "writing")
+            require(len(found) == len(board.board.detectors), "writing")
             if fitsio is not None:
                 ratios.append(_write_theirs(fitsio, board, directory) / seconds)
                 first = baselines.fitsio_read(fitsio, found[0], list(range(1, 17)))
-                _require(all(map(np.array_equal, first, board.planes[:16])), "writing")
+                require(all(map(np.array_equal, first, board.planes[:16])), "writing")
     rate = board.pixels / statistics.median(ours) / 1e9
     if not ratios:
         return Figure(
@@ -205,13 +206,13 @@ def read_back(board: BenchBoard, repeat: int) -> Figure:
         def ours() -> list[Any]:
             return list(open_raw(path, threads=1).segments.values())
 
-        _require(all(map(np.array_equal, ours(), board.planes[:16])), "reading")
+        require(all(map(np.array_equal, ours(), board.planes[:16])), "reading")
         pixels = sum(segment.size for segment in ours())
         if fitsio is None:
             seconds = statistics.median(_seconds(ours) for _ in range(repeat))
             note = "fitsio is not installed: pip install 'raftwright[bench]'"
             return Figure(name, against, 5.0, None, pixels / seconds / 1e9, note)
-        seconds, ratio = _in_turn(ours, lambda: baselines.fitsio_read(fitsio, path, hdus), repeat)
+        seconds, ratio = in_turn(ours, lambda: baselines.fitsio_read(fitsio, path, hdus), repeat)
     return Figure(name, against, 5.0, ratio, pixels / seconds / 1e9)
 
 
@@ -230,9 +231,9 @@ def two_threads(board: BenchBoard, repeat: int) -> Figure:
     same = all(
         one.compressed_bytes(plane) == two.compressed_bytes(plane) for plane in range(board.board.channels)
     )
-    _require(one.complete and two.complete and same, "the fused path")
+    require(one.complete and two.complete and same, "the fused path")
     del one, two
-    seconds, ratio = _in_turn(lambda: _fused(board, 2), lambda: _fused(board, 1), repeat, time.perf_counter)
+    seconds, ratio = in_turn(lambda: _fused(board, 2), lambda: _fused(board, 1), repeat, time.perf_counter)
     return Figure(name, against, 1.7, ratio, board.pixels / seconds / 1e9)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raftwright.stream.client import NetworkImage, NetworkSource, NetworkStore
     from raftwright.stream.faults import Faults
-    from raftwright.stream.fetch import Fetch, Receiver
+    from raftwright.stream.fetch import Fetch, Receiver, keep_message_memory
     from raftwright.stream.keys import KeyPair, KeyStore
     from raftwright.stream.server import Server
 
@@ -25,6 +25,7 @@ __all__ = [
     "NetworkStore",
     "Receiver",
     "Server",
+    "keep_message_memory",
 ]
 
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "NetworkStore": "raftwright.stream.client",
     "Receiver": "raftwright.stream.fetch",
     "Server": "raftwright.stream.server",
+    "keep_message_memory": "raftwright.stream.fetch",
 }
 
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, Self
 
+from raftwright._stream import keep_message_memory
 from raftwright.errors import FormatError, UsageError
 from raftwright.stream import wire
 from raftwright.stream.link import Link
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from raftwright.daq import SourceInfo
     from raftwright.stream.client import NetworkStore
 
-__all__ = ["CHUNK_BYTES", "CREDIT", "Fetch", "Outcome", "Receiver"]
+__all__ = ["CHUNK_BYTES", "CREDIT", "Fetch", "Outcome", "Receiver", "keep_message_memory"]
 
 _log = logging.getLogger("raftwright.stream")
 
@@ -52,7 +53,7 @@ class Receiver:
         Wanted size of a chunk; whole rows are asked for.
     credit
         Bytes that may be on their way for each fetch: with the number of fetches it bounds the memory for
-        messages.
+        messages. A process that does little else calls `keep_message_memory` once.
     plain
         Take messages through pyzmq, as is done where its libzmq cannot be used from compiled code.
 
@@ -205,7 +206,8 @@ class Receiver:
                 continue
             late = [n for n, r in errand.requests.items() if r.grace is not None and r.grace <= now]
             for request in late:
-                self._lose(errand, request, now)
+                if request in errand.requests:  # the fetch may be over with the one before
+                    self._lose(errand, request, now)
         if not self._errands:
             return
         if self._link.was_cut():
@@ -235,7 +237,9 @@ class Receiver:
         if len(silent) < len(self._owners):
             self._patience = 1.0
             for request in silent:
-                errand = self._owners[request]
+                errand = self._owners.get(request)
+                if errand is None:
+                    continue  # its fetch was over with the one before
                 self._counts["stalls"] += 1
                 self._give_up(errand, request)
                 self._plan(errand, now)
