@@ -23,7 +23,7 @@ from raftwright.forwarder.troubles import Troubles
 from raftwright.forwarder.work import Work
 from raftwright.forwarder.writing import Writers
 from raftwright.metrics import Metrics
-from raftwright.stream import NetworkStore
+from raftwright.stream import NetworkStore, keep_message_memory
 
 if TYPE_CHECKING:
     from raftwright.forwarder.journal import Unit
@@ -120,6 +120,7 @@ class Forwarder:
 
     def _open_store(self) -> NetworkStore:
         settings = self.settings
+        keep_message_memory()
         pair = None
         if settings.keys:
             from raftwright.stream import KeyStore
