@@ -135,8 +135,8 @@ class HandStore:
 
     def make(self, number: int, *, seed: int = 0, camera: str = CAMERA, **more: Any) -> HandImage:
         """An image that is in no catalogue yet."""
-        more.setdefault("rafts", ["R22"])
-        return HandImage(simulate_image(camera, name_of(number), seed=seed, registers=SMALL, **more))
+        more = {"rafts": ["R22"], "registers": SMALL, **more}
+        return HandImage(simulate_image(camera, name_of(number), seed=seed, **more))
 
     def put(self, image: HandImage) -> HandImage:
         name = image.base.name

@@ -32,7 +32,7 @@ _log = logging.getLogger("raftwright.forwarder")
 _BATCH: Final = 24
 """Units that are claimed at a time: what others could have too is not taken all at once."""
 _OUTPUTS: Final = 64
-_AGAIN: Final = 5.0
+_AGAIN: Final = 2.0
 
 
 class Dispatcher:

@@ -31,7 +31,7 @@ __all__ = ["Writers"]
 _log = logging.getLogger("raftwright.forwarder")
 
 _FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 5.0
+_LONGEST_PAUSE: Final = 2.0
 _LONGEST_RETRY: Final = 600.0
 
 
