@@ -2,10 +2,6 @@
 #include "raftwright/parallel.hpp"
 #include "registrars.hpp"
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
 namespace raftwright::python {
 
 void register_info(py::module_& module) {
@@ -24,16 +20,6 @@ void register_info(py::module_& module) {
     std::vector<std::string> names;
     for (const Level level : available_levels()) names.emplace_back(level_name(level));
     return names;
-  });
-  // Message by message and image by image a service frees what it will need again. glibc gives large blocks
-  // back to the system at once, and every page is then fetched anew: on virtual machines a third of the time.
-  module.def("keep_freed_memory", [] {
-#ifdef __GLIBC__
-    constexpr int kLargest = 32 << 20;  // the largest threshold that glibc takes
-    return mallopt(M_MMAP_THRESHOLD, kLargest) == 1 && mallopt(M_TRIM_THRESHOLD, 1 << 30) == 1;
-#else
-    return false;
-#endif
   });
   module.def("active_level", [] { return level_name(active_level()); });
 }

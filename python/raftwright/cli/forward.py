@@ -133,15 +133,12 @@ def forward(
     """Take images off a DAQ as they are read out, and write their raw files.
 
     Runs until it is stopped; what it missed meanwhile it fetches when it is started again, the oldest first.
-    One line an image; with --json these are JSON objects, one a line. SIGTERM and Ctrl-C let it finish what is
-    under way.
+    One line an image; with --json these are JSON objects, one a line. SIGTERM and Ctrl-C let it finish what
+    is under way.
     """
     del json
     console.command = "forward"
-    from raftwright import _core
     from raftwright.forwarder import Forwarder, read_settings
-
-    _core.keep_freed_memory()
 
     def time_of(text: str | None, option: str) -> float | None:
         return None if text is None else duration(text, option)
