@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,10 +12,10 @@ import typer
 from raftwright.cli.console import console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, pixel_rate, pixels, seconds
-from raftwright.cli.inputs import open_daq
+from raftwright.cli.inputs import find_raw_files, open_daq
 from raftwright.cli.options import CameraOption, ImageOption, JsonOption, SalvageOption, ThreadsOption
 from raftwright.cli.progress import progress
-from raftwright.errors import NotFoundError
+from raftwright.errors import FormatError, NotFoundError
 
 if TYPE_CHECKING:
     from raftwright.rawfile import VerifyReport
@@ -30,8 +31,8 @@ def verify(
         str | None,
         typer.Option(
             "--against",
-            metavar="RECORDING",
-            help="Compare every pixel with this recording.",
+            metavar="RECORDING|STORE",
+            help="Compare every pixel with this recording, or with the image of that name in a store.",
             show_default=False,
         ),
     ] = None,
@@ -55,7 +56,9 @@ def verify(
             raise NotFoundError(
                 f"{path}: there is no such file or directory; name a raw file or a directory of some"
             )
-    recording = None if against is None else open_daq(against, image, salvage=salvage)
+    recording = None
+    if against is not None:
+        recording = open_daq(against, image or _image_of(paths, against), salvage=salvage)
     begun = time.monotonic()
     with progress("verifying", unit="files") as advance:
         report = rawfile.verify(paths, recording, camera=camera, threads=threads, progress=advance)
@@ -76,6 +79,22 @@ def verify(
 def _first(report: VerifyReport) -> str:
     finding = (report.errors or report.warnings)[0]
     return f"the first: {finding}"
+
+
+def _image_of(paths: Sequence[str], store: str) -> str | None:
+    """The one image that the files are of, where there are several to choose from in a store."""
+    from raftwright.daq.recording import is_recording
+    from raftwright.rawfile import FileName
+
+    if os.path.isdir(store) and is_recording(store):
+        return None
+    names = set()
+    for path in find_raw_files(paths):
+        try:
+            names.add(str(FileName.parse(path).image))
+        except FormatError:
+            return None
+    return names.pop() if len(names) == 1 else None
 
 
 def _tell(report: VerifyReport, taken: float) -> None:
