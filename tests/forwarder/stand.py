@@ -121,7 +121,7 @@ class HandImage:
     def mend(self) -> None:
         """All is there."""
         for source in self.sources.values():
-            source.arrived = [(0, BYTES)]
+            source.arrived = [(0, source.base.bytes)]
             source.final = True
 
 

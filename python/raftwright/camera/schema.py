@@ -182,6 +182,10 @@ class CameraEntry(_Entry, frozen=True):
     wcs_tables: dict[_Name, dict[str, dict[int, _Row]]] = {}
 
 
+# Known from here on: two threads that are the first to convert to a type at the same time crash msgspec.
+msgspec.json.Decoder(CameraEntry, strict=False)
+
+
 def read_entries(findings: Findings) -> CameraEntry | None:
     """The entries of a document; None if they do not fit, with every misfit noted in its place."""
     value = findings.document.value

@@ -118,6 +118,10 @@ class _ImageDocument(msgspec.Struct):
     timestamp: Annotated[str, Meta(max_length=64)] = ""
 
 
+# Known from here on: two threads that are the first to convert to a type at the same time crash msgspec.
+msgspec.json.Decoder(_ImageDocument)
+
+
 def check_source(info: SourceInfo, board: Board) -> int:
     """Bytes of a source's complete stream, after making sure that its description agrees with the board's.
 

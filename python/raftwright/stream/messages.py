@@ -153,6 +153,9 @@ class NoticeBody(msgspec.Struct, frozen=True, omit_defaults=True):
 
 T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
+_KINDS = (Hello, Welcome, Problem, Query, Folders, Images, ImageReply, Available, Pull, End, NoticeBody)
+# Made here, in one thread: two threads that are the first to decode a type at the same time crash msgspec.
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in _KINDS}
 
 
 def encode(body: Any) -> bytes:
@@ -165,7 +168,8 @@ def decode(data: bytes, kind: type[T], most: int = MAX_BODY_TO_CLIENT) -> T:
     if len(data) > most:
         raise WireError("malformed", f"a body of {len(data)} bytes; there may be {most}")
     try:
-        return msgspec.json.decode(data, type=kind)
+        decoded: T = _decoders[kind].decode(data)
+        return decoded
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         said = ascii(str(error))[1:-1][:200]
         raise WireError("malformed", f"a {kind.__name__} body cannot be read: {said}") from None
