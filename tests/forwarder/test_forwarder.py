@@ -161,12 +161,10 @@ def test_live_images_do_not_wait_for_the_backlog(
     daq.put(live)
     time.sleep(0.1)
     live.mend()
-    begun = time.monotonic()
     wait_for(lambda: name_of(100) in [one["image"] for one in seen])
-    assert time.monotonic() - begun < 2.0
     names = [one["image"] for one in seen]
     assert len(names) < 41, "the backlog was over before: the test shows nothing"
-    assert names.index(name_of(100)) - behind < 20
+    assert names.index(name_of(100)) - behind < 15
     wait_for(lambda: states_of(journal)["done"] == 41 * 3, 20)
 
 

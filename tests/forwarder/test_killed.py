@@ -169,19 +169,19 @@ def test_kills_again_and_again(daq: HandStore, serve: Serve, run: Run, out: Path
     options = ("--journal", str(path))
     programs = [run(server.endpoint, *options), run(server.endpoint, *options)]
     wait_for(lambda: all(program.ready for program in programs), 20, programs)
-    for number in range(1, 41):
+    for number in range(1, 25):
         image = daq.make(number)
         image.hold(8 * ROW)
         daq.put(image)
         time.sleep(0.04)
-        if number % 10 == 0:
-            programs[number // 10 % 2].end(signal.SIGKILL)
-            programs[number // 10 % 2] = run(server.endpoint, *options)
+        if number % 6 == 0:
+            programs[number // 6 % 2].end(signal.SIGKILL)
+            programs[number // 6 % 2] = run(server.endpoint, *options)
         image.mend()
-    wait_for(lambda: states_of(path) == {"done": 120}, 40)
+    wait_for(lambda: states_of(path) == {"done": 72}, 40)
     for program in programs:
         assert program.end() == 0
-    assert len(check_archive(out, path, daq.all)) == 360
+    assert len(check_archive(out, path, daq.all)) == 216
     with open_journal(path, read_only=True) as opened:
         done = Counter((e.image, e.location) for e in opened.history() if e.kind == "done")
     assert set(done.values()) == {1}

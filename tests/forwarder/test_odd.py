@@ -241,13 +241,13 @@ def test_steps_of_the_clock(
     image = daq.make(2)
     image.hold(4 * ROW)
     daq.put(image)
-    forwarder = forward(server.endpoint, retry=2.0)
-    other = forward(server.endpoint, retry=2.0)  # would take over what expired
+    forwarder = forward(server.endpoint, retry=1.0)
+    other = forward(server.endpoint, retry=1.0)  # would take over what expired
     wait_for(lambda: states_of(journal) == {"done": 2, "incomplete": 1, "claimed": 3})
     real = time.time
     for step in (3600.0, -3600.0, 7200.0):
         monkeypatch.setattr(time, "time", lambda step=step: real() + step)
-        daq.add(round(abs(step)) + (step < 0))
+        daq.add(round(abs(step)) + (1 if step < 0 else 0))
         time.sleep(0.7)
         assert forwarder.lookout.swept
     tries = units_of(journal)[name_of(1), "22/0"].attempts
