@@ -52,7 +52,8 @@ class StagedFile {
   StagedFile(const StagedFile&) = delete;
   StagedFile& operator=(const StagedFile&) = delete;
 
-  /// Waits until a durable content is on the disk; commit() does so if it was not done before. Throws IoError.
+  /// Waits until a durable content is on the disk; commit() does so if it was not done before. Throws
+  /// IoError.
   void sync();
   /// Gives it the name, replacing nothing: false when that is taken. The directory is not synced. Throws
   /// IoError when the file system refuses, UsageError once it has a name.
