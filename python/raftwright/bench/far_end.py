@@ -58,7 +58,7 @@ def _into_memory(recording: str) -> MemoryImage:
 
 
 def _serve(endpoint: str, recording: str) -> None:
-    with Server(_Lone(_into_memory(recording)), endpoint, data_sockets=1) as server:
+    with Server(_Lone(_into_memory(recording)), endpoint, data_sockets=1, io_threads=1) as server:
         _tell(server.endpoint)
         sys.stdin.read()
 
