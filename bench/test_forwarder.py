@@ -77,6 +77,9 @@ class Program:
             self.process.kill()
             for reader in self._readers:
                 reader.join(5)
+            for pipe in (self.process.stdout, self.process.stderr):
+                assert pipe is not None
+                pipe.close()
         assert code == 0, self.errors
 
 

@@ -255,7 +255,9 @@ def test_stores_by_their_text(recording: Path, tmp_path: Path, monkeypatch: pyte
         with pytest.raises((NotFoundError, OSError)) as caught:
             open_store(text)
         assert len(str(caught.value)) < 6000
-    with pytest.raises(NotFoundError, match=r"no store .nonsuch. is known.* are ipc, recorded, simulated, tcp"):
+    with pytest.raises(
+        NotFoundError, match=r"no store .nonsuch. is known.* are ipc, recorded, simulated, tcp"
+    ):
         open_store("nonsuch:host:1234")
 
 
