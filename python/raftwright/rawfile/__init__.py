@@ -8,16 +8,21 @@ verify("out", against="recordings/MC_O_20261122_000123").ok
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from raftwright.rawfile.cards import Card, Notes, Value
-from raftwright.rawfile.document import HeaderDocument, Record, read_header_document
-from raftwright.rawfile.findings import Finding, VerifiedFile, VerifyReport
 from raftwright.rawfile.header import Header
 from raftwright.rawfile.names import FileName, ImageName, manifest_name, raw_file_name, sidecar_path
-from raftwright.rawfile.read import RawFile, open_raw
-from raftwright.rawfile.replay import ReplayedSource, ReplayReport, replay
 from raftwright.rawfile.report import Failure, FileReport, WriteReport
-from raftwright.rawfile.verify import verify
-from raftwright.rawfile.write import write_image
+
+if TYPE_CHECKING:
+    from raftwright.rawfile.document import HeaderDocument, Record, read_header_document
+    from raftwright.rawfile.findings import Finding, VerifiedFile, VerifyReport
+    from raftwright.rawfile.read import RawFile, open_raw
+    from raftwright.rawfile.replaying import ReplayedSource, ReplayReport, replay
+    from raftwright.rawfile.verifying import verify
+    from raftwright.rawfile.write import write_image
 
 __all__ = [
     "Card",
@@ -46,3 +51,26 @@ __all__ = [
     "verify",
     "write_image",
 ]
+
+# Who only writes loads nothing that reads or compares.
+_HOMES = {
+    "Finding": "findings",
+    "HeaderDocument": "document",
+    "RawFile": "read",
+    "Record": "document",
+    "ReplayReport": "replaying",
+    "ReplayedSource": "replaying",
+    "VerifiedFile": "findings",
+    "VerifyReport": "findings",
+    "open_raw": "read",
+    "read_header_document": "document",
+    "replay": "replaying",
+    "verify": "verifying",
+    "write_image": "write",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"raftwright.rawfile.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'raftwright.rawfile' has no attribute {name!r}")
