@@ -174,17 +174,14 @@ def stream_tcp(board: BenchBoard, repeat: int) -> Figure:
 def busy_thread(board: BenchBoard, repeat: int) -> Figure:
     """Receiving while another Python thread computes without pause, against the same without it.
 
-    Where there is no processor to spare for that thread it has a low priority: it is the lock of the
-    interpreter that is measured, which it holds all the longer, and not how processors are shared.
+    Both have the same priority. With fewer than five processors (it, two threads at either end) the other
+    thread also takes its share of them, which cannot be told from waiting for the interpreter's lock here.
     """
-    spare = _core.usable_processors() >= 5  # it, two threads at either end
     stop = threading.Event()
     turns = 0
 
     def compute() -> None:
         nonlocal turns
-        if not spare:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         while not stop.is_set():
             turns += sum(n * n for n in range(1000)) > 0
 
@@ -208,7 +205,6 @@ def busy_thread(board: BenchBoard, repeat: int) -> Figure:
         0.7,
         ratio,
         _ROUND * board.pixels / seconds / 1e9,
-        "" if spare else "the thread has a low priority: there is no processor for it",
     )
 
 
