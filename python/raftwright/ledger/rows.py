@@ -1,0 +1,209 @@
+"""Rows of the ledger as its users see them, and what they enter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "AttemptRow",
+    "DeliveryPlan",
+    "DeliveryRow",
+    "DetectorFacts",
+    "DetectorRow",
+    "EventRow",
+    "HeaderRow",
+    "ImageFacts",
+    "ImageRow",
+    "QuarantineRow",
+    "SourceFacts",
+    "SourceRow",
+]
+
+
+class SourceFacts(msgspec.Struct, frozen=True):
+    """A source that an image has in the DAQ."""
+
+    location: str
+    kind: str
+    bytes: int
+
+
+class DetectorFacts(msgspec.Struct, frozen=True):
+    """A detector that an image must have."""
+
+    detector: str
+    """`R22_S11`."""
+    location: str
+    purpose: str
+    """As in the manifest: SCIENCE, GUIDER."""
+
+
+class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """An image as the DAQ announces it, with what follows from the camera."""
+
+    obsid: str
+    daq_id: str
+    camera: str
+    instrument: str
+    folder: str = ""
+    trigger_tai: float | None = None
+    sources: tuple[SourceFacts, ...]
+    detectors: tuple[DetectorFacts, ...]
+
+
+class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An image. Columns as in `raftwright.ledger.schema`."""
+
+    id: int
+    obsid: str
+    daq_id: str
+    camera: str
+    instrument: str
+    folder: str
+    dayobs: int
+    seqnum: int
+    controller: str
+    exposure_id: int
+    state: str
+    reason: str
+    header_state: str
+    expected_sources: int
+    expected_detectors: int
+    trigger_tai: float | None
+    begin_tai: float | None
+    end_tai: float | None
+    end_readout_tai: float | None
+    announced_tai: float
+    settled_tai: float | None
+    complete_tai: float | None
+    image_type: str | None
+    exposure_time: float | None
+    physical_filter: str | None
+    target: str | None
+    group_id: str | None
+    ra: float | None
+    dec: float | None
+
+
+class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A source of an image."""
+
+    image_id: int
+    location: str
+    kind: str
+    state: str
+    reason: str
+    expected: int
+    received: int
+    attempts: int
+    owner: str
+    created: int
+    next_try: float
+
+
+class DetectorRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A detector that an image must have."""
+
+    image_id: int
+    detector: str
+    location: str
+    purpose: str
+    state: str
+    reason: str
+    missing_pixels: int
+
+
+class HeaderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of the header document of an image."""
+
+    obsid: str
+    version: int
+    state: str
+    path: str
+    bytes: int
+    crc32c: str
+    md5: str
+    problems: tuple[str, ...]
+    made_tai: float
+
+
+class DeliveryPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is to be brought to a destination."""
+
+    image_id: int
+    destination: str
+    path: str
+    target: str = ""
+    """Name at the destination."""
+    bytes: int = 0
+    crc32c: str = ""
+    priority: int = 0
+    rank: int = 0
+
+
+class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery, as it stands."""
+
+    id: int
+    image_id: int
+    obsid: str
+    destination: str
+    path: str
+    target: str
+    bytes: int
+    crc32c: str
+    priority: int
+    rank: int
+    state: str
+    reason: str
+    attempts: int
+    owner: str
+    next_try: float
+    queued_tai: float
+    delivered_tai: float | None
+
+
+class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One try at something."""
+
+    image_id: int
+    thing: str
+    subject: str
+    number: int
+    owner: str
+    began_tai: float
+    ended_tai: float | None
+    outcome: str
+    reason: str
+    bytes: int
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of state; the history only grows."""
+
+    number: int
+    at_tai: float
+    image_id: int | None
+    obsid: str
+    dayobs: int
+    thing: str
+    subject: str
+    old: str
+    new: str
+    owner: str
+    detail: dict[str, Any]
+
+
+class QuarantineRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Something with a name that is none, or a content that is none; set aside."""
+
+    id: int
+    what: str
+    name_hex: str
+    shown: str
+    reason: str
+    first_tai: float
+    last_tai: float
+    count: int

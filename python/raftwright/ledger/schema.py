@@ -1,0 +1,306 @@
+"""The tables of the ledger, version 1: the one definition, for SQLite and PostgreSQL.
+
+Migrations (`raftwright.ledger.migrations`) lead to it, and `ddl/*.sql` are printed from it, so that a new ledger
+is made without SQLAlchemy; tests compare all three.
+
+Columns `*_tai` are seconds since 1970-01-01T00:00:00 TAI. `dayobs` is that of the image name. Nothing but
+`owner` and `role` is ever deleted; `event` is only appended to.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from raftwright.ledger.states import EDGES
+
+__all__ = ["VIEWS", "metadata"]
+
+metadata = MetaData()
+
+_Key = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _state(thing: str, default: str) -> Column[str]:
+    states = ", ".join(f"'{state}'" for state in EDGES[thing])
+    return Column(
+        "state",
+        String,
+        CheckConstraint(f"state IN ({states})", name=f"{thing}_state_is_known"),
+        nullable=False,
+        server_default=default,
+    )
+
+
+def _image_id() -> Column[int]:
+    return Column("image_id", _Key, ForeignKey("image.id"), nullable=False)
+
+
+image = Table(
+    "image",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("obsid", String, nullable=False),
+    # The same name under another id of the DAQ is another image.
+    Column("daq_id", String, nullable=False),
+    Column("camera", String, nullable=False),
+    Column("instrument", String, nullable=False),
+    Column("folder", String, nullable=False, server_default=""),
+    Column("dayobs", Integer, nullable=False),
+    Column("seqnum", Integer, nullable=False),
+    Column("controller", String, nullable=False),
+    # YYYYMMDDnnnnn, as the Gen3 exposure dimension has it.
+    Column("exposure_id", BigInteger, nullable=False),
+    _state("image", "announced"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("header_state", String, nullable=False, server_default="expected"),
+    Column("expected_sources", Integer, nullable=False, server_default="0"),
+    Column("expected_detectors", Integer, nullable=False, server_default="0"),
+    Column("trigger_tai", Float),
+    Column("begin_tai", Float),
+    Column("end_tai", Float),
+    Column("end_readout_tai", Float),
+    Column("announced_tai", Float, nullable=False),
+    Column("settled_tai", Float),  # when it became complete, incomplete or lost
+    Column("complete_tai", Float),
+    # From the header, where there is one.
+    Column("image_type", String),
+    Column("exposure_time", Float),
+    Column("physical_filter", String),
+    Column("target", String),
+    Column("group_id", String),
+    Column("ra", Float),
+    Column("dec", Float),
+    UniqueConstraint("obsid", "daq_id"),
+    Index("image_night", "dayobs", "state"),
+    Index("image_unsettled", "state", "announced_tai"),
+)
+
+source = Table(
+    "source",
+    metadata,
+    Column("image_id", _Key, ForeignKey("image.id"), primary_key=True),
+    Column("location", String, primary_key=True),
+    Column("kind", String, nullable=False, server_default=""),
+    _state("source", "expected"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("expected", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("owner", String, nullable=False, server_default=""),
+    Column("created", BigInteger, nullable=False, server_default="0"),
+    Column("next_try", Float, nullable=False, server_default="0"),
+    Index("source_state", "state", "next_try"),
+)
+
+detector = Table(
+    "detector",
+    metadata,
+    Column("image_id", _Key, ForeignKey("image.id"), primary_key=True),
+    Column("detector", String, primary_key=True),  # R22_S11
+    Column("location", String, nullable=False),
+    Column("purpose", String, nullable=False),  # SCIENCE, GUIDER, as the manifest has it
+    _state("detector", "expected"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("missing_pixels", BigInteger, nullable=False, server_default="0"),
+    Index(
+        "detector_absent",
+        "state",
+        sqlite_where=Column("state") != "present",
+        postgresql_where=Column("state") != "present",
+    ),
+)
+
+file = Table(
+    "file",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    _image_id(),
+    Column("kind", String, nullable=False, server_default="raw"),  # raw, sidecar, manifest, header
+    Column("detector", String, nullable=False, server_default=""),
+    Column("location", String, nullable=False, server_default=""),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("path", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("adler32", String, nullable=False, server_default=""),
+    Column("crc32c", String, nullable=False),
+    Column("missing", BigInteger, nullable=False, server_default="0"),
+    Column("status", String, nullable=False),  # written, unchanged, kept, conflict
+    Column("replaces", String, nullable=False, server_default=""),
+    Column("replaced_by", String, nullable=False, server_default=""),
+    Column("written_tai", Float, nullable=False),
+    Column("verified_tai", Float),
+    UniqueConstraint("path"),
+    Index("file_image", "image_id", "detector"),
+)
+
+header = Table(
+    "header",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    # A header may come before the DAQ tells of the image, or without it.
+    Column("obsid", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", String, nullable=False),  # partial, complete
+    Column("path", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("crc32c", String, nullable=False),
+    Column("md5", String, nullable=False, server_default=""),
+    Column("problems", Text, nullable=False, server_default="[]"),  # JSON list of sentences
+    Column("made_tai", Float, nullable=False),
+    UniqueConstraint("obsid", "version"),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    _image_id(),
+    Column("destination", String, nullable=False),
+    # What is delivered: a file of the image, or a command that is run (destination `command:<name>`).
+    Column("path", String, nullable=False),
+    Column("target", String, nullable=False, server_default=""),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
+    Column("crc32c", String, nullable=False, server_default=""),
+    Column("priority", Integer, nullable=False, server_default="0"),  # lower goes first
+    Column("rank", Integer, nullable=False, server_default="0"),  # within an image: manifest, sidecar, raw
+    _state("delivery", "queued"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("owner", String, nullable=False, server_default=""),
+    Column("next_try", Float, nullable=False, server_default="0"),
+    Column("queued_tai", Float, nullable=False),
+    Column("delivered_tai", Float),
+    UniqueConstraint("destination", "path", "crc32c"),
+    Index("delivery_queue", "destination", "state", "next_try"),
+    Index("delivery_image", "image_id"),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    _image_id(),
+    Column("thing", String, nullable=False),  # source, delivery
+    Column("subject", String, nullable=False),  # a location, or destination and path
+    Column("number", Integer, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("began_tai", Float, nullable=False),
+    Column("ended_tai", Float),
+    Column("outcome", String, nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
+    Index("attempt_image", "image_id", "thing"),
+)
+
+owner = Table(
+    "owner",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("host", String, nullable=False),
+    Column("boot", String, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", BigInteger, nullable=False),
+    # On one machine by the clock since boot, beyond it by the database's.
+    Column("renewed", Float, nullable=False),
+)
+
+role = Table(
+    "role",
+    metadata,
+    Column("name", String, primary_key=True),  # archiver:LSSTComCam
+    Column("owner", String, nullable=False),
+    Column("since_tai", Float, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("number", _Key, primary_key=True),
+    Column("at_tai", Float, nullable=False),
+    Column("image_id", _Key, ForeignKey("image.id")),
+    Column("obsid", String, nullable=False, server_default=""),
+    Column("dayobs", Integer, nullable=False, server_default="0"),
+    Column(
+        "thing", String, nullable=False
+    ),  # image, source, detector, file, header, delivery, quarantine, role
+    Column("subject", String, nullable=False, server_default=""),
+    Column("old", String, nullable=False, server_default=""),
+    Column("new", String, nullable=False),
+    Column("owner", String, nullable=False, server_default=""),
+    Column("detail", Text, nullable=False, server_default="{}"),
+    Index("event_image", "image_id"),
+    Index("event_night", "dayobs", "thing"),
+    sqlite_autoincrement=True,
+)
+
+cursor = Table(
+    "cursor",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("what", String, nullable=False),  # image, file, header, message
+    Column("name_hex", String, nullable=False),
+    Column("shown", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("first_tai", Float, nullable=False),
+    Column("last_tai", Float, nullable=False),
+    Column("count", BigInteger, nullable=False, server_default="1"),
+    UniqueConstraint("what", "name_hex"),
+)
+
+information = Table(
+    "information",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+)
+
+# Columns as the exposure dimension of a Gen3 repository names them; times as MJD, TAI.
+_MJD = "({} / 86400.0 + 40587.0)"
+VIEWS: Final[dict[str, str]] = {
+    "exposure": f"""
+SELECT instrument, exposure_id AS id, obsid AS obs_id, dayobs AS day_obs, seqnum AS seq_num,
+    group_id AS "group", image_type AS observation_type, exposure_time, physical_filter,
+    target AS target_name, ra AS tracking_ra, dec AS tracking_dec,
+    {_MJD.format("begin_tai")} AS begin_mjd_tai, {_MJD.format("end_tai")} AS end_mjd_tai,
+    state, header_state, expected_detectors, id AS image_id
+FROM image""",
+    "obscore": f"""
+SELECT 'image' AS dataproduct_type, 1 AS calib_level, image.instrument AS instrument_name,
+    image.obsid AS obs_id, image.exposure_id AS lsst_exposure, file.detector AS lsst_detector,
+    'file://' || file.path AS access_url, 'image/fits' AS access_format,
+    file.bytes / 1000 AS access_estsize, image.target AS target_name, image.ra AS s_ra,
+    image.dec AS s_dec, {_MJD.format("image.begin_tai")} AS t_min, {_MJD.format("image.end_tai")} AS t_max,
+    image.exposure_time AS t_exptime, image.physical_filter AS lsst_filter, image.dayobs AS day_obs
+FROM file JOIN image ON image.id = file.image_id
+WHERE file.kind = 'raw' AND file.status <> 'conflict' AND file.replaced_by = ''""",
+    "night": """
+SELECT dayobs AS day_obs, instrument, count(*) AS images,
+    sum(CASE WHEN state = 'complete' THEN 1 ELSE 0 END) AS complete,
+    sum(CASE WHEN state = 'incomplete' THEN 1 ELSE 0 END) AS incomplete,
+    sum(CASE WHEN state = 'lost' THEN 1 ELSE 0 END) AS lost,
+    sum(CASE WHEN state IN ('announced', 'capturing') THEN 1 ELSE 0 END) AS waiting
+FROM image GROUP BY dayobs, instrument""",
+}
+"""Views: name and query. Both databases take them."""
