@@ -17,7 +17,8 @@ fi
 
 say "building the package into .venv (build tree: build/release)"
 rm -f "$stamps/package-"*
-CMAKE_BUILD_PARALLEL_LEVEL=$jobs .venv/bin/uv pip install --quiet --python .venv/bin/python \
+# Compiled to bytecode, as pip does it: programs start in half the time.
+CMAKE_BUILD_PARALLEL_LEVEL=$jobs .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python \
   --no-build-isolation --no-deps --no-cache --reinstall-package raftwright \
   --config-settings build-dir=build/release \
   --config-settings cmake.define.RAFTWRIGHT_TESTS=$with_tests \

@@ -75,4 +75,4 @@ install_set() {
 have_set uv || install_set uv .venv/bin/python -m pip install --quiet --disable-pip-version-check
 # test.txt holds run.txt with the same pins.
 have_set "$set_name" || { [ "$set_name" = run ] && have_set test; } ||
-  install_set "$set_name" .venv/bin/uv pip install --quiet --python .venv/bin/python
+  install_set "$set_name" .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python

@@ -9,7 +9,7 @@ a function from the text after the colon to the store in the entry-point group `
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -197,7 +197,9 @@ def open_store(spec: str | os.PathLike[str]) -> Store:
     }
     if scheme in built_in:
         return built_in[scheme](rest)
-    installed = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    from importlib import metadata  # late: it reads e-mail headers, and most stores need none of it
+
+    installed = {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
     if scheme not in installed:
         known = ", ".join(sorted({*built_in, *installed}))
         raise NotFoundError(

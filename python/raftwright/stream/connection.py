@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn, TypeVar
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from raftwright._version import __version__
 from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
 from raftwright.stream import wire
 from raftwright.stream.keys import KeyPair, check_key
 from raftwright.stream.messages import Hello, Problem, Query, T, Welcome, decode, encode
+from raftwright.stream.monitoring import Monitor
 from raftwright.stream.wire import Header, Type, WireError
 
-__all__ = ["Connection", "watch_socket"]
+__all__ = ["Connection"]
 
 R = TypeVar("R")
 
@@ -34,14 +34,13 @@ _FRESH: Final = 0.5
 _ENDPOINT: Final = ("tcp://", "ipc://")
 
 _TROUBLE: Final = {
-    "HANDSHAKE_FAILED_AUTH": "the server does not let this key in",
-    "HANDSHAKE_FAILED_PROTOCOL": "the handshake failed; are keys used on both sides, and is "
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the server does not let this key in",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the handshake failed; are keys used on both sides, and is "
     "the server's key right?",
-    "HANDSHAKE_FAILED_NO_DETAIL": "the handshake failed",
-    "CONNECT_RETRIED": "nobody listens there",
-    "CLOSED": "the connection was closed",
-    "DISCONNECTED": "the other side closed the connection; are keys used on both sides, and is the server's "
-    "key right?",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed",
+    zmq.EVENT_CONNECT_RETRIED: "nobody listens there",
+    zmq.EVENT_DISCONNECTED: "the other side closed the connection; are keys used on both sides, and "
+    "is the server's key right?",
 }
 
 
@@ -51,22 +50,6 @@ class _SilenceError(Exception):
 
 class _RestartedError(Exception):
     """The server is another one than greeted us."""
-
-
-def watch_socket(socket: Any) -> Any:
-    """A monitor of connections, or None where libzmq refuses one."""
-    try:
-        return socket.get_monitor_socket(
-            zmq.EVENT_CONNECTED
-            | zmq.EVENT_HANDSHAKE_SUCCEEDED
-            | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-            | zmq.EVENT_CONNECT_RETRIED
-            | zmq.EVENT_DISCONNECTED
-        )
-    except zmq.ZMQError:
-        return None
 
 
 class Connection:
@@ -104,7 +87,7 @@ class Connection:
         self.context: zmq.Context[Any] = zmq.Context(io_threads)
         self._lock = threading.Lock()
         self._socket: Any = None
-        self._monitor: Any = None
+        self._monitor: Monitor | None = None
         self._trouble = ""
         self._welcome: Welcome | None = None
         self._greeted = 0.0
@@ -149,7 +132,7 @@ class Connection:
     def _open(self) -> None:
         self._shut()
         self._socket = self.socket(zmq.DEALER, self.endpoint, {zmq.SNDHWM: 64, zmq.RCVHWM: 64})
-        self._monitor = watch_socket(self._socket)
+        self._monitor = Monitor(self._socket)
         try:
             self._socket.connect(self.endpoint)
         except zmq.ZMQError as error:
@@ -161,8 +144,7 @@ class Connection:
 
     def _shut(self) -> None:
         if self._monitor is not None:
-            self._socket.disable_monitor()
-            self._monitor.close(linger=0)
+            self._monitor.close()
             self._monitor = None
         if self._socket is not None:
             self._socket.close(linger=0)
@@ -267,11 +249,9 @@ class Connection:
 
     def _look(self) -> None:
         """What the monitor says of the connection."""
-        while self._monitor is not None and self._monitor.poll(0):
-            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
-            name = event.name.removeprefix("EVENT_") if hasattr(event, "name") else str(event)
-            if name in _TROUBLE and not self._trouble.startswith(("the handshake", "the server")):
-                self._trouble = _TROUBLE[name]
+        for event in () if self._monitor is None else self._monitor.news():
+            if event in _TROUBLE and not self._trouble.startswith(("the handshake", "the server")):
+                self._trouble = _TROUBLE[event]
 
     def _connect(self, until: float) -> None:
         self._open()

@@ -14,7 +14,7 @@ import zmq
 from raftwright import _stream
 from raftwright.errors import FormatError, RaftwrightError
 from raftwright.stream import wire
-from raftwright.stream.connection import watch_socket
+from raftwright.stream.monitoring import Monitor
 from raftwright.stream.wire import Header, Type, WireError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Link:
         self._plain = plain or bool(self.loop.problem)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._socket: Any = None
-        self._monitor: Any = None
+        self._monitor: Monitor | None = None
         self._handle = 0
         self._next_try = 0.0
         self._pause = _FIRST_PAUSE
@@ -78,7 +78,7 @@ class Link:
             self._next_try = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             return str(error)
-        self._monitor = watch_socket(socket)
+        self._monitor = Monitor(socket)
         self._socket = socket
         try:
             socket.connect(endpoint)
@@ -92,9 +92,7 @@ class Link:
     def shut(self) -> None:
         """Closes the socket."""
         if self._monitor is not None:
-            with contextlib.suppress(zmq.ZMQError):
-                self._socket.disable_monitor()
-            self._monitor.close(linger=0)
+            self._monitor.close()
             self._monitor = None
         if self._socket is not None:
             self._socket.close(linger=0)
@@ -130,11 +128,8 @@ class Link:
 
     def was_cut(self) -> bool:
         """Whether the connection ended since the last look: what was under way is lost."""
-        cut = False
-        while self._monitor is not None and self._monitor.poll(0):
-            event = int.from_bytes(self._monitor.recv_multipart()[0][:2], "little")
-            cut = cut or event == zmq.EVENT_DISCONNECTED
-        return cut
+        # All of the news: `any` alone would leave what comes after the first end for the next look.
+        return zmq.EVENT_DISCONNECTED in (list(self._monitor.news()) if self._monitor is not None else ())
 
     def send(self, header: Header, body: bytes = b"") -> bool:
         """Whether the message could be handed over."""
