@@ -2,7 +2,7 @@
 
     GET /metrics    Prometheus text
     GET /status     one JSON object
-    GET /health     200 while the process answers
+    GET /health     200 while the process answers and is well; 503 with the reasons, a line each
     GET /ready      200 once it works, 503 before and while it stops
 
 There is no key and no password: it belongs on the loopback or into a network of machines that trust each
@@ -52,6 +52,8 @@ class StatusServer:
         `metrics` are added.
     ready
         Whether the service does its work. By default it does.
+    health
+        Why it is not well, a sentence each; none by default. Must answer at once.
 
     Raises
     ------
@@ -68,11 +70,13 @@ class StatusServer:
         status: Callable[[], Mapping[str, Any]] | None = None,
         *,
         ready: Callable[[], bool] | None = None,
+        health: Callable[[], list[str]] | None = None,
     ) -> None:
         host, port = _split(address)
         self.metrics = metrics
         self._status = status or dict
         self._ready = ready or (lambda: True)
+        self._health = health or list
         try:
             self._server = _Server(self, host, port)
         except OSError as error:
@@ -107,7 +111,12 @@ class StatusServer:
         if path == "/status":
             return 200, "application/json", (json.dumps(_plain(self.status()), indent=1) + "\n").encode()
         if path == "/health":
-            return 200, "text/plain; charset=utf-8", b"ok\n"
+            try:
+                said = self._health()
+            except Exception as error:
+                said = [f"health itself failed: {type(error).__name__}: {error}"]
+            text = "".join(f"{line}\n" for line in said) or "ok\n"
+            return (503 if said else 200), "text/plain; charset=utf-8", text.encode()
         if path == "/ready":
             well = False
             with contextlib.suppress(Exception):
