@@ -26,7 +26,7 @@ from stand import (
 )
 
 from raftwright import rawfile
-from raftwright.events import Event, Subscriber
+from raftwright.events import Event, open_subscriber
 
 
 def test_images_become_files_events_and_rows(
@@ -40,7 +40,7 @@ def test_images_become_files_events_and_rows(
     over = threading.Event()
 
     def listen() -> None:
-        with Subscriber(endpoint) as subscriber:
+        with open_subscriber(endpoint) as subscriber:
             while not over.is_set():
                 heard.extend(subscriber.events(timeout=0.2))
 

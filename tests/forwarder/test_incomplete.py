@@ -27,7 +27,7 @@ from stand import (
     wait_for,
 )
 
-from raftwright.events import Subscriber
+from raftwright.events import open_subscriber
 from raftwright.stream.faults import Faults
 
 
@@ -45,7 +45,7 @@ def test_a_deadline_that_passes_leaves_marked_gaps_that_are_repaired_later(
     image.hold(5 * ROW, "22/1")
     events = f"ipc://{tmp_path}/events"
     seen: list[Any] = []
-    with Subscriber(events) as subscriber:
+    with open_subscriber(events) as subscriber:
         forwarder = forward(server.endpoint, deadline=0.7, events=events, observer=seen.append)
         time.sleep(0.2)
         daq.put(image)

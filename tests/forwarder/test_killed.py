@@ -27,7 +27,7 @@ from stand import (
     wait_for,
 )
 
-from raftwright.events import Subscriber
+from raftwright.events import open_subscriber
 from raftwright.forwarder import open_journal
 
 
@@ -43,7 +43,7 @@ def test_units_of_one_that_is_killed_are_taken_over(
     daq.put(image)
     wait_for(lambda: states_of(journal)["claimed"] == 3)
     events = f"ipc://{tmp_path}/events"
-    with Subscriber(events, kinds=["unitTakenOver"]) as subscriber:
+    with open_subscriber(events, kinds=["unitTakenOver"]) as subscriber:
         second = forward(server.endpoint, events=events)
         time.sleep(1.0)
         assert {unit.owner for unit in units_of(journal).values()} != {second.journal.owner}

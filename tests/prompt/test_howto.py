@@ -17,11 +17,15 @@ import raftwright
 from raftwright import _core
 from raftwright.assembly import AssembledSource
 from raftwright.daq import Registers, simulate_image
-from raftwright.events import KINDS, Publisher
+from raftwright.events import open_publisher
 from raftwright.prompt import Pool, PromptCcd
 
 HOWTO = Path(__file__).parents[2] / "docs/howto"
 PAGES = {name: (HOWTO / f"{name}.md").read_text() for name in ("prompt-processing", "run-a-forwarder")}
+FILE: dict[str, Any] = {
+    **{"instrument": "LSSTCam", "obsid": "MC_O_20261122_000123", "raft": "R22", "sensor": "S11"},
+    **{"location": "22/1", "path": "a/b.fits", "bytes": 10, "crc32c": "00000000", "version": 1},
+}
 SMALL = Registers(3, 0, 24, 0, 0, 16, 0, 40, 0, 6)
 
 
@@ -123,12 +127,12 @@ def test_events_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     [text] = blocks("run-a-forwarder", "python")
     endpoint = f"ipc://{tmp_path}/events"
     text = text.replace("tcp://127.0.0.1:5580", endpoint).replace("timeout=60.0", "timeout=1.5")
-    with Publisher(endpoint) as publisher:
+    with open_publisher(endpoint) as publisher:
         done = threading.Event()
 
         def tell() -> None:
             while not done.wait(0.1):
-                publisher.publish("fileWritten", **dict.fromkeys(KINDS["fileWritten"], "x"))
+                publisher.publish("fileWritten", **FILE)
                 if time.monotonic() > end:
                     return
 

@@ -1,29 +1,30 @@
-"""Telling events. Whoever tells them never waits for those who listen."""
+"""Telling events over ZeroMQ. Whoever tells them never waits for those who listen."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import secrets
 import socket
 import threading
 from collections import Counter
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import Sequence
+from typing import Any, Final
 
 import zmq
 
 from raftwright.errors import StorageError, UsageError
-from raftwright.events.message import ALIVE, MISSED, Event, check_fields, encode
+from raftwright.events.interface import EventLog, Publisher, Row
+from raftwright.events.message import ALIVE, Event, encode, prepared, stamp
+from raftwright.events.schema import schema_of
 
-__all__ = ["Publisher"]
+__all__ = ["ZmqPublisher"]
 
 _QUEUE: Final = 4096
 """Messages that wait for one listener; more are lost for it, and it sees the gap."""
 
 
-class Publisher:
+class ZmqPublisher(Publisher):
     """Publishes events. Thread-safe.
 
     Parameters
@@ -33,6 +34,8 @@ class Publisher:
         `ipc:///run/raftwright/events`.
     name
         Who tells it; by default the host's name and the process.
+    log
+        Durable log whose rows are told with `relay`.
     alive
         Seconds between the messages that say what was last.
 
@@ -42,12 +45,13 @@ class Publisher:
         The endpoint cannot be had.
     """
 
-    def __init__(self, bind: str, *, name: str = "", alive: float = 5.0) -> None:
+    def __init__(self, bind: str, *, name: str = "", log: EventLog | None = None, alive: float = 5.0) -> None:
         self.name = (name or f"{socket.gethostname()}:{os.getpid()}")[:200]
         self.session = secrets.token_hex(8)
         self.dropped = 0
         """Events that not even ZeroMQ's queue took. What it loses for one listener is not among them."""
         self._sequences: Counter[str] = Counter()
+        self._number = 0
         self._lock = threading.Lock()
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = self._context.socket(zmq.PUB)
@@ -69,22 +73,34 @@ class Publisher:
         self._thread = threading.Thread(target=self._stay_alive, args=(alive,), name="events", daemon=True)
         self._thread.start()
 
-    def publish(self, kind: str, **fields: Any) -> None:
-        """Tells an event; at once, or not at all.
-
-        Raises UsageError where a field is missing that its kind must have, or JSON has no form for one.
-        """
-        if kind in (ALIVE, MISSED):
-            raise UsageError(f"{kind} is no event that a service tells; choose another name")
-        check_fields(kind, fields)
+    def publish(self, kind: str, /, **fields: Any) -> None:
+        told = prepared(kind, fields)
         with self._lock:
             # It counts as told before it is: a listener must see a gap where nothing left.
-            body = self._encoded(kind, self._sequences[kind] + 1, fields)
+            self._number += 1
+            body = self._encoded(kind, self._sequences[kind] + 1, told, self.session, self._number)
             self._sequences[kind] += 1
             self._send(kind, body)
 
+    def relay(self, log: str, rows: Sequence[Row], timeout: float) -> int:
+        reached = 0
+        for row in rows:
+            try:
+                told = prepared(row.kind, row.fields)
+                with self._lock:
+                    body = self._encoded(
+                        row.kind, self._sequences[row.kind] + 1, told, log, row.number, row.time
+                    )
+                    self._sequences[row.kind] += 1
+                    self._send(row.kind, body)
+            except UsageError:
+                if not reached:
+                    raise
+                break
+            reached = row.number
+        return reached
+
     def close(self) -> None:
-        """Ends it; what was told leaves, for half a second at most. Twice is once."""
         self._closing.set()
         self._thread.join(5.0)
         with self._lock:
@@ -94,14 +110,6 @@ class Publisher:
                 self._socket = None
                 self._context.term()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _stay_alive(self, every: float) -> None:
         while not self._closing.wait(every):
             with self._lock:
@@ -110,15 +118,19 @@ class Publisher:
     def _send_alive(self) -> None:
         self._send(ALIVE, self._encoded(ALIVE, 0, {"sequences": dict(self._sequences)}))
 
-    def _encoded(self, kind: str, sequence: int, fields: dict[str, Any]) -> bytes:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    def _encoded(
+        self, kind: str, sequence: int, fields: dict[str, Any], log: str = "", number: int = 0, time: str = ""
+    ) -> bytes:
         return encode(
             Event(
                 kind=kind,
+                schema=schema_of(kind),
+                log=log,
+                number=number,
                 sequence=sequence,
                 session=self.session,
                 publisher=self.name,
-                time=now.replace("+00:00", "Z"),
+                time=time or stamp(),
                 fields=fields,
             )
         )

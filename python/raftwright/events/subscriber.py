@@ -1,24 +1,27 @@
-"""Listening to events, and seeing which were lost."""
+"""Listening to events over ZeroMQ, and seeing which were lost."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final
 
 import zmq
 
 from raftwright.errors import FormatError, UsageError
+from raftwright.events.interface import Cursors, Subscriber
 from raftwright.events.message import ALIVE, MAX_BYTES, MISSED, Event, decode
 
-__all__ = ["Subscriber"]
+if TYPE_CHECKING:
+    from raftwright.events.deadletters import DeadLetters
+
+__all__ = ["ZmqSubscriber"]
 
 _QUEUE: Final = 4096
 _MOST_SESSIONS: Final = 64
 
 
-class Subscriber:
+class ZmqSubscriber(Subscriber):
     """Listens to one or several publishers. It belongs to one thread.
 
     Where events were lost it yields one of kind ``missed`` with the fields ``of`` (the kind of the lost
@@ -38,7 +41,14 @@ class Subscriber:
         An endpoint is none.
     """
 
-    def __init__(self, *connect: str, kinds: Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        *connect: str,
+        kinds: Iterable[str] | None = None,
+        group: str = "",
+        cursors: Cursors | None = None,
+        dead: DeadLetters | None = None,
+    ) -> None:
         if not connect:
             raise UsageError("a subscriber needs an endpoint, e.g. tcp://127.0.0.1:5580")
         self.missed = 0
@@ -63,7 +73,6 @@ class Subscriber:
                 raise UsageError(f"{endpoint[:200]!a} is no endpoint ({error.strerror})") from None
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Events as they come; ends after `timeout` seconds without one (None: never)."""
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             # Never for ever in one call: signals are looked at in between.
@@ -80,20 +89,14 @@ class Subscriber:
                 if timeout is not None:  # the caller's own time is not ours
                     end = time.monotonic() + timeout
 
-    def __iter__(self) -> Iterator[Event]:
-        return self.events()
+    def done(self, event: Event) -> None:
+        pass
+
+    def refuse(self, event: Event, reason: str) -> None:
+        pass
 
     def close(self) -> None:
-        """Ends it. Twice is once."""
         self._context.destroy(linger=0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _receive(self) -> Iterator[Event]:
         try:
