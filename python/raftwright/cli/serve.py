@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 import os
 import queue
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -19,8 +17,8 @@ import typer
 from raftwright.cli.console import console
 from raftwright.cli.figures import count, rate, seconds, size
 from raftwright.cli.options import JsonOption, LocationsOption, RaftsOption, duration, names, octets
-from raftwright.cli.simulate import Pattern, small_registers
-from raftwright.errors import FormatError, RaftwrightError, StorageError, UsageError
+from raftwright.cli.simulate import Pattern
+from raftwright.errors import FormatError, RaftwrightError, UsageError
 
 if TYPE_CHECKING:
     from raftwright.daq import CadenceStore, Frames, Notice, Store
@@ -30,8 +28,6 @@ __all__ = ["serve"]
 
 _MOST_NEWS: Final = 10_000
 """Images that may wait to be told."""
-
-_EPOCH: Final = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)(?:\s+([0-9]{8}))?\s*\Z")
 
 
 def serve(
@@ -169,8 +165,9 @@ def serve(
         source = open_store(store)
     else:
         from raftwright.daq import CadenceStore
+        from raftwright.daq.epoch import read_epoch
 
-        began, first_day = _epoch(epoch, day)
+        began, first_day = read_epoch(epoch, day)
         source = live = CadenceStore(
             _frames(
                 camera,
@@ -235,6 +232,7 @@ def _frames(
 ) -> Frames:
     from raftwright.camera import camera as find_camera
     from raftwright.daq import Registers, ReplayedFrames, SimulatedFrames, open_store
+    from raftwright.daq.small import small_registers
 
     if frames is not None:
         return ReplayedFrames(open_store(frames))
@@ -272,41 +270,6 @@ def _keys(name: str | None, allowed: bool, directory: Path | None) -> tuple[Any,
     if allowed:
         store.allowed_keys()  # what is wrong with the list is said now
     return pair, store.allowed_keys if allowed else None
-
-
-def _epoch(text: str | None, day: str | None) -> tuple[float | None, str]:
-    """When the first image begins, and the day in the names."""
-    now = time.time()
-    if text is None:
-        return None, day or _dayobs(now)
-    match = _EPOCH.match(text)
-    if match is None:
-        path = Path(text)
-        try:
-            match = _EPOCH.match(path.read_text(encoding="ascii")[:100])
-            if match is None:
-                raise FormatError(f"{path}: no time in it; remove it, or name another file with --epoch")
-        except FileNotFoundError:
-            began = round(now + 1.0, 3)
-            _keep_epoch(path, f"{began:.3f} {day or _dayobs(began)}\n")
-            return began, day or _dayobs(began)
-        except (OSError, UnicodeDecodeError) as error:
-            raise StorageError(getattr(error, "errno", None) or 5, "cannot be read", str(path)) from error
-    began = float(match[1])
-    return began, day or match[2] or _dayobs(began)
-
-
-def _keep_epoch(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        beside.write_text(text, encoding="ascii")
-        os.replace(beside, path)
-    except OSError as error:
-        raise StorageError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
-
-
-def _dayobs(moment: float) -> str:
-    return f"{datetime.datetime.fromtimestamp(moment - 43200, datetime.UTC):%Y%m%d}"
 
 
 def _raise_limit() -> None:

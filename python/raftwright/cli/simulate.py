@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -28,12 +27,9 @@ from raftwright.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
     from raftwright.camera import Camera
-    from raftwright.daq import Registers, SimulatedImage
+    from raftwright.daq import SimulatedImage
 
-__all__ = ["Pattern", "image_name", "simulate", "small_registers"]
-
-_SIZE = re.compile(r"([0-9]{1,5})[x×]([0-9]{1,5})\Z")
-_SMALL_OVERSCAN = 16
+__all__ = ["Pattern", "image_name", "simulate"]
 
 
 class Pattern(StrEnum):
@@ -87,6 +83,7 @@ def simulate(
     """
     from raftwright.camera import camera as find_camera
     from raftwright.daq import simulate_image, write_recording
+    from raftwright.daq.small import small_registers
 
     del json
     console.command = "simulate"
@@ -143,31 +140,6 @@ def _places(locations: list[str] | None, camera: Camera) -> list[str] | None:
     """Locations, also where boards were named (`R22/Reb0`)."""
     given = names(locations)
     return None if given is None else [camera.board(place).location for place in given]
-
-
-def small_registers(text: str, camera: Camera) -> Registers:
-    """Registers that read out fewer pixels: prescan as the camera has it, little overscan."""
-    from raftwright.camera import Geometry
-    from raftwright.daq import Registers
-
-    match = _SIZE.match(text)
-    sides = (int(match[1]), int(match[2])) if match else (0, 0)
-    if min(sides) < 1:
-        raise UsageError(
-            f"--size {text[:40]!r} is no size; give light-sensitive columns and rows, such as 64x256"
-        )
-    nominal = camera.detectors[0].type.geometry
-    geometry = Geometry(
-        prescan=nominal.prescan,
-        columns=sides[0],
-        overscan=min(nominal.overscan, _SMALL_OVERSCAN),
-        rows=sides[1],
-        parallel_overscan=min(nominal.parallel_overscan, _SMALL_OVERSCAN),
-    )
-    try:
-        return Registers.of_geometry(geometry)
-    except FormatError as error:
-        raise UsageError(f"--size {text[:40]}: {error}") from None
 
 
 def _pixels(image: SimulatedImage, camera: Camera) -> int:

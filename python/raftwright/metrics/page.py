@@ -28,7 +28,7 @@ from raftwright._version import __version__
 from raftwright.errors import StorageError, UsageError
 from raftwright.metrics.figures import Metrics, render
 
-__all__ = ["StatusServer", "process_facts"]
+__all__ = ["StatusServer", "plain", "process_facts"]
 
 _MOST_CONNECTIONS: Final = 16
 _LONGEST: Final = 10.0
@@ -109,7 +109,7 @@ class StatusServer:
         if path == "/metrics":
             return 200, "text/plain; version=0.0.4; charset=utf-8", render(self.metrics)
         if path == "/status":
-            return 200, "application/json", (json.dumps(_plain(self.status()), indent=1) + "\n").encode()
+            return 200, "application/json", (json.dumps(plain(self.status()), indent=1) + "\n").encode()
         if path == "/health":
             try:
                 said = self._health()
@@ -243,14 +243,14 @@ def _split(address: str) -> tuple[str, int]:
     return ("0.0.0.0" if host == "*" else host or "127.0.0.1"), int(port)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON has no form for: numbers that are not finite are null, anything strange is text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return str(value)

@@ -81,6 +81,12 @@ class _Reader:
             kind = kind.type
         if isinstance(kind, inspect.UnionType):
             return self.read(value, member, path) if (member := _member(kind, value)) is not None else value
+        if isinstance(kind, inspect.EnumType | inspect.LiteralType):
+            words = kind.values if isinstance(kind, inspect.LiteralType) else [e.value for e in kind.cls]
+            if value not in words:
+                said = f"{str(value)[:60]!r} is none of {', '.join(str(word) for word in words)}"
+                self._wrong.append(Wrong(path, said))
+            return value
         if isinstance(value, str) and _PASSWORD.search(value) and self._open_file(path):
             self._wrong.append(Wrong(path, f"a password in a file that others can read; {_SECRET_REMEDY}"))
         if isinstance(kind, inspect.StructType) and isinstance(value, Mapping):
@@ -99,7 +105,9 @@ class _Reader:
                 self._wrong.append(Wrong((*path, key), _unknown(key, list(fields))))
         for name, field in fields.items():
             if field.required and value.get(name) is None and name not in value:
-                self._wrong.append(Wrong(path, f"{name} is missing, and there is no default for it; give it"))
+                self._wrong.append(
+                    Wrong((*path, name), "is missing, and there is no default for it; give it")
+                )
         return {
             key: self.read(item, fields[key].type, (*path, key)) if key in fields else item
             for key, item in value.items()
