@@ -84,7 +84,7 @@ def imported_packages(path: Path) -> set[str]:
 
 ORDER = (
     *("errors", "metrics", "events", "_core", "_stream", "camera", "daq", "stream", "assembly", "rawfile"),
-    *("prompt", "forwarder", "doctor", "picture", "bench", "cli"),
+    *("prompt", "capture", "forwarder", "doctor", "picture", "bench", "cli"),
 )
 
 

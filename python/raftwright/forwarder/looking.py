@@ -12,19 +12,19 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from raftwright.camera import camera as find_camera
+from raftwright.capture.work import Work
 from raftwright.daq import check_source
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
 from raftwright.forwarder.journal import ENDED
-from raftwright.forwarder.work import Work
 from raftwright.rawfile.names import ImageName
 
 if TYPE_CHECKING:
     from raftwright.camera import Camera
+    from raftwright.capture.schedule import Schedule
+    from raftwright.capture.troubles import Troubles
     from raftwright.daq import Notice
     from raftwright.forwarder.journal import Journal
-    from raftwright.forwarder.schedule import Schedule
     from raftwright.forwarder.settings import Settings
-    from raftwright.forwarder.troubles import Troubles
     from raftwright.stream import NetworkStore
 
 __all__ = ["Lookout"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
@@ -10,42 +9,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from raftwright.capture.engine import Engine
+from raftwright.capture.troubles import Troubles
 from raftwright.errors import RaftwrightError, StorageError
-from raftwright.forwarder.account import Account
-from raftwright.forwarder.dispatch import Dispatcher
-from raftwright.forwarder.journal import Outcome
 from raftwright.forwarder.looking import Lookout
-from raftwright.forwarder.receiving import Receivers
-from raftwright.forwarder.schedule import Schedule
 from raftwright.forwarder.settings import Settings
 from raftwright.forwarder.sqlite_journal import LEASE, SqliteJournal
-from raftwright.forwarder.troubles import Troubles
-from raftwright.forwarder.work import Work
-from raftwright.forwarder.writing import Writers
 from raftwright.metrics import Metrics
 from raftwright.stream import NetworkStore, keep_message_memory
 
 if TYPE_CHECKING:
-    from raftwright.forwarder.journal import Unit
+    from raftwright.capture.work import Work
+    from raftwright.forwarder.journal import Outcome, Unit
     from raftwright.metrics import StatusServer
-    from raftwright.rawfile.report import SourceReport
 
 __all__ = ["Forwarder"]
 
 _log = logging.getLogger("raftwright.forwarder")
 
 _MOST_LISTED: Final = 100
-_COUNTS: Final = {
-    "chunks": "Chunks received",
-    "bytes": "Bytes of chunks received",
-    "corrupt": "Chunks that came damaged and were asked for again",
-    "lost": "Chunks that did not come and were asked for again",
-    "duplicate": "Chunks that came more than once",
-    "asked_again": "Ranges that were asked for again",
-    "reconnects": "Connections that were made anew",
-    "stalls": "Pulls from which nothing came for too long",
-    "malformed": "Messages that are not of the protocol",
-}
 
 
 class Forwarder:
@@ -84,27 +66,24 @@ class Forwarder:
     def _assemble(self, observer: Callable[[Mapping[str, Any]], None] | None) -> None:
         settings = self.settings
         self.store = self._open_store()
-        self.schedule = Schedule(settings.memory, settings.credit)
         self.publisher = self._open_publisher()
         self.pool = self._open_pool()
-        self.account = Account(self.journal, self.schedule, self.metrics, self.publisher, observer)
-        self.writers = Writers(settings, self.journal, self.metrics, self.troubles, self._told)
-        self.receivers = Receivers(settings, self.store, self.metrics, self._received)
-        self.dispatcher = Dispatcher(
+        self.engine = Engine(
             settings,
-            self.schedule,
+            self.store,
             self.journal,
-            self.pool,
             self.metrics,
             self.troubles,
-            receive=self.receivers.give,
-            standing=self.writers.found,
-            end=self.writers.enter,
-            claimed=self.account.claimed,
+            publisher=self.publisher,
+            pool=self.pool,
+            observer=observer,
+            after=self._after,
         )
+        self.schedule = self.engine.schedule
+        self.account = self.engine.account
+        self.receivers = self.engine.receivers
         self.lookout = Lookout(settings, self.store, self.journal, self.schedule, self.troubles)
         self._renewer = threading.Thread(target=self._renew_on, name="renew", daemon=True)
-        self._measure()
 
     # -- its parts
 
@@ -137,9 +116,9 @@ class Forwarder:
     def _open_publisher(self) -> Any:
         if not self.settings.events:
             return None
-        from raftwright.events import Publisher
+        from raftwright.events import open_publisher
 
-        return Publisher(self.settings.events, name=self.settings.name)
+        return open_publisher(self.settings.events, name=self.settings.name)
 
     def _open_pool(self) -> Any:
         if not self.settings.prompt:
@@ -147,19 +126,6 @@ class Forwarder:
         from raftwright.prompt import Pool
 
         return Pool(self.settings.prompt, self.settings.prompt_memory, metrics=self.metrics)
-
-    def _measure(self) -> None:
-        gauge = self.metrics.gauge
-        gauge("buffers_used_bytes", "Memory reserved for readouts", read=lambda: self.schedule.used)
-        gauge("buffers_limit_bytes", "Memory for readouts", read=lambda: self.schedule.memory)
-        gauge("credit_bytes", "Bytes asked for and not received", read=lambda: self.receivers.outstanding)
-        gauge("units_waiting", "Units that wait", read=self.schedule.waiting)
-        gauge("units_in_hand", "Units that are worked on", read=self.schedule.in_hand)
-        for name, help in _COUNTS.items():
-            gauge(f"stream_{name}", help, read=functools.partial(self._stream_count, name))
-
-    def _stream_count(self, name: str) -> float:
-        return self.receivers.stats.get(name, 0)
 
     # -- begin and end
 
@@ -176,9 +142,7 @@ class Forwarder:
             )
         self.journal.renew()
         self._renewer.start()
-        self.writers.start()
-        self.receivers.start()
-        self.dispatcher.start()
+        self.engine.start()
         self.lookout.start()
         self._state = "running"
         return self
@@ -194,12 +158,7 @@ class Forwarder:
                 return
             self._state = "stopping"
             self.lookout.stop()
-            self.dispatcher.stop(5.0)
-            end = time.monotonic() + self.settings.drain
-            while self.schedule.in_hand() and time.monotonic() < end:
-                self.schedule.wait(0.1)
-            self.receivers.stop(10.0)
-            self.writers.stop(max(5.0, min(self.settings.drain, 30.0)))
+            self.engine.stop()
             self._stopping.set()
             self._renewer.join(5.0)
             self.store.close()
@@ -226,25 +185,9 @@ class Forwarder:
     @property
     def idle(self) -> bool:
         """Whether catalogue and journal were compared and nothing is left to do now."""
-        return (
-            self.lookout.swept > 0
-            and not self.lookout.behind
-            and not self.schedule.waiting()
-            and not self.schedule.in_hand()
-        )
+        return self.lookout.swept > 0 and not self.lookout.behind and self.engine.idle
 
-    # -- from hand to hand
-
-    def _received(self, work: Work) -> None:
-        self.schedule.shrink(work)
-        self.writers.write(work)
-
-    def _told(self, work: Work, outcome: Outcome, report: SourceReport | None) -> None:
-        try:
-            self.account.ended(work, outcome, report)
-        finally:
-            self.schedule.release(work)
-        self.account.look_at(work)
+    def _after(self, work: Work, outcome: Outcome) -> None:
         if outcome.state in ("incomplete", "failed", "open"):
             self.lookout.look_again(work.image.name)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from raftwright.capture.settings import CaptureSettings, Seconds
 from raftwright.errors import FormatError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
@@ -17,19 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "read_settings"]
 
 _Names: TypeAlias = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1)]
-_Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
-_Threads: TypeAlias = Annotated[int, Meta(ge=1, le=256)]
 
 _MOST_BYTES = 1 << 20
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of a `Forwarder`: times in seconds, sizes in bytes."""
+class Settings(CaptureSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of a `Forwarder`: those of the engine and its own; times in seconds, sizes in bytes."""
 
     endpoint: str
     """Control socket of the server, e.g. `tcp://daq:5570`."""
-    out: str
-    """Root of the archive."""
     journal: str = ""
     """File of the journal, `<out>/journal.db` by default. Forwarders with the same journal share the work."""
     name: str = ""
@@ -39,27 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rafts: _Names | None = None
     locations: _Names | None = None
     """Which boards are this one's; all by default."""
-    memory: Annotated[int, Meta(ge=1 << 20)] = 2 << 30
-    """Most that readouts under way and on their way to the disk may take, in the worst case."""
-    receivers: _Threads = 2
-    writers: _Threads = 2
-    chunk: Annotated[int, Meta(ge=1, le=16 << 20)] = 4 << 20
-    credit: Annotated[int, Meta(ge=1 << 16)] = 16 << 20
-    """Most that may be on its way for a source."""
-    deadline: _Seconds = 60.0
-    """For one attempt at a source; after that its files are written with the gaps marked."""
-    retry: _Seconds = 5.0
-    """Pause before what is incomplete is tried again; doubled each time, ten minutes at most."""
-    sweep: _Seconds = 5.0
+    sweep: Seconds = 5.0
     """Between two comparisons of the catalogue with the journal."""
-    patience: _Seconds = 60.0
-    """How long a disk that refuses is tried again before the data are let go, to be fetched again later."""
-    drain: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
-    """How long the end waits for what is under way."""
-    fill: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] = -1
-    """Value of missing pixels."""
-    durable: bool = True
-    """Sync files to the disk before they count as written."""
     events: str = ""
     """Endpoint where events are told; none by default."""
     metrics: str = ""

@@ -18,17 +18,17 @@ from raftwright.rawfile.times import TAI_MINUS_UTC
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from raftwright.capture.settings import CaptureSettings
+    from raftwright.capture.troubles import Troubles
+    from raftwright.capture.work import Work
     from raftwright.forwarder.journal import Journal
-    from raftwright.forwarder.settings import Settings
-    from raftwright.forwarder.troubles import Troubles
-    from raftwright.forwarder.work import Work
     from raftwright.metrics import Metrics
     from raftwright.rawfile.report import FileReport, SourceReport
     from raftwright.stream import Fetch
 
 __all__ = ["Writers"]
 
-_log = logging.getLogger("raftwright.forwarder")
+_log = logging.getLogger("raftwright.capture")
 
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 2.0
@@ -40,7 +40,7 @@ class Writers:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: CaptureSettings,
         journal: Journal,
         metrics: Metrics,
         troubles: Troubles,

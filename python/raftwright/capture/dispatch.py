@@ -16,18 +16,18 @@ from raftwright.rawfile.output import ImageOutput
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from raftwright.capture.schedule import Schedule
+    from raftwright.capture.settings import CaptureSettings
+    from raftwright.capture.troubles import Troubles
+    from raftwright.capture.work import Work
     from raftwright.forwarder.journal import Claim, Journal
-    from raftwright.forwarder.schedule import Schedule
-    from raftwright.forwarder.settings import Settings
-    from raftwright.forwarder.troubles import Troubles
-    from raftwright.forwarder.work import Work
     from raftwright.metrics import Metrics
     from raftwright.prompt import Pool
     from raftwright.rawfile.report import SourceReport
 
 __all__ = ["Dispatcher"]
 
-_log = logging.getLogger("raftwright.forwarder")
+_log = logging.getLogger("raftwright.capture")
 
 _BATCH: Final = 24
 """Units that are claimed at a time: what others could have too is not taken all at once."""
@@ -38,12 +38,13 @@ _AGAIN: Final = 2.0
 class Dispatcher:
     """One thread that takes units from the schedule and makes them ready.
 
-    `receive` gets what is to be received, `standing` what is whole on the disk already, `end` what cannot be.
+    `receive` gets what is to be received, `standing` what is whole on the disk already, `end` what cannot be,
+    and `refused`, once it is out of hand, what somebody else has.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        settings: CaptureSettings,
         schedule: Schedule,
         journal: Journal,
         pool: Pool | None,
@@ -54,6 +55,7 @@ class Dispatcher:
         standing: Callable[[Work, SourceReport], None],
         end: Callable[[Work, Outcome], None],
         claimed: Callable[[Work, Claim], None],
+        refused: Callable[[Work], None],
     ) -> None:
         self._settings = settings
         self._schedule = schedule
@@ -65,6 +67,7 @@ class Dispatcher:
         self._standing = standing
         self._end = end
         self._claimed = claimed
+        self._others = refused
         self._stop = threading.Event()
         self._outputs: OrderedDict[tuple[str, str], ImageOutput] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
@@ -120,6 +123,7 @@ class Dispatcher:
             work.claim = claims.get(work.key)
             if work.claim is None:
                 self._schedule.release(work)  # somebody else has it
+                self._others(work)
                 continue
             self._claimed(work, work.claim)
             try:

@@ -13,14 +13,14 @@ from raftwright.stream import Receiver
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from raftwright.forwarder.settings import Settings
-    from raftwright.forwarder.work import Work
+    from raftwright.capture.settings import CaptureSettings
+    from raftwright.capture.work import Work
     from raftwright.metrics import Metrics
     from raftwright.stream import NetworkStore
 
 __all__ = ["Receivers"]
 
-_log = logging.getLogger("raftwright.forwarder")
+_log = logging.getLogger("raftwright.capture")
 
 _TICK: Final = 0.5
 
@@ -29,7 +29,7 @@ class Receivers:
     """The threads. `ended` is called, in one of them, with each unit whose fetch ended, however it did."""
 
     def __init__(
-        self, settings: Settings, store: NetworkStore, metrics: Metrics, ended: Callable[[Work], None]
+        self, settings: CaptureSettings, store: NetworkStore, metrics: Metrics, ended: Callable[[Work], None]
     ) -> None:
         self._lanes = [_Lane(n, settings, store, metrics, ended) for n in range(settings.receivers)]
 
@@ -72,7 +72,7 @@ class _Lane:
     def __init__(
         self,
         number: int,
-        settings: Settings,
+        settings: CaptureSettings,
         store: NetworkStore,
         metrics: Metrics,
         ended: Callable[[Work], None],

@@ -7,8 +7,8 @@ import itertools
 import threading
 from collections.abc import Iterable
 
+from raftwright.capture.work import Work
 from raftwright.forwarder.journal import UnitKey
-from raftwright.forwarder.work import Work
 
 __all__ = ["Schedule"]
 

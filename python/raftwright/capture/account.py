@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 from raftwright.errors import RaftwrightError
 
 if TYPE_CHECKING:
+    from raftwright.capture.schedule import Schedule
+    from raftwright.capture.work import Work
     from raftwright.events import Publisher
     from raftwright.forwarder.journal import Claim, Journal, Outcome
-    from raftwright.forwarder.schedule import Schedule
-    from raftwright.forwarder.work import Work
     from raftwright.metrics import Metrics
     from raftwright.rawfile.report import SourceReport
 
 __all__ = ["Account"]
 
-_log = logging.getLogger("raftwright.forwarder")
+_log = logging.getLogger("raftwright.capture")
 
 _REMEMBERED: Final = 10_000
 _BUSY: Final = frozenset({"claimed", "open"})

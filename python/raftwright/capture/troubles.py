@@ -7,7 +7,7 @@ import threading
 
 __all__ = ["Troubles"]
 
-_log = logging.getLogger("raftwright.forwarder")
+_log = logging.getLogger("raftwright.capture")
 
 
 class Troubles:

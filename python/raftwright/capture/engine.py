@@ -1,0 +1,132 @@
+"""The parts of the engine, put together: a service offers it units and hears what became of them."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING, Final
+
+from raftwright.capture.account import Account
+from raftwright.capture.dispatch import Dispatcher
+from raftwright.capture.receiving import Receivers
+from raftwright.capture.schedule import Schedule
+from raftwright.capture.writing import Writers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from raftwright.capture.settings import CaptureSettings
+    from raftwright.capture.troubles import Troubles
+    from raftwright.capture.work import Work
+    from raftwright.events import Publisher
+    from raftwright.forwarder.journal import Journal, Outcome
+    from raftwright.metrics import Metrics
+    from raftwright.prompt import Pool
+    from raftwright.rawfile.report import SourceReport
+    from raftwright.stream import NetworkStore
+
+__all__ = ["Engine"]
+
+_COUNTS: Final = {
+    "chunks": "Chunks received",
+    "bytes": "Bytes of chunks received",
+    "corrupt": "Chunks that came damaged and were asked for again",
+    "lost": "Chunks that did not come and were asked for again",
+    "duplicate": "Chunks that came more than once",
+    "asked_again": "Ranges that were asked for again",
+    "reconnects": "Connections that were made anew",
+    "stalls": "Pulls from which nothing came for too long",
+    "malformed": "Messages that are not of the protocol",
+}
+
+
+class Engine:
+    """Schedule, dispatcher, receivers, writers and account: what is offered to `schedule` is claimed in the
+    journal, received from the store and written.
+
+    `observer` is called with what became of each image of which nothing is under way any more, and `after`
+    with each unit that ended, once it is out of hand; both in threads of the engine.
+    """
+
+    def __init__(
+        self,
+        settings: CaptureSettings,
+        store: NetworkStore,
+        journal: Journal,
+        metrics: Metrics,
+        troubles: Troubles,
+        *,
+        publisher: Publisher | None = None,
+        pool: Pool | None = None,
+        observer: Callable[[Mapping[str, Any]], None] | None = None,
+        after: Callable[[Work, Outcome], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._after = after
+        self.schedule = Schedule(settings.memory, settings.credit)
+        self.account = Account(journal, self.schedule, metrics, publisher, observer)
+        self.writers = Writers(settings, journal, metrics, troubles, self._told)
+        self.receivers = Receivers(settings, store, metrics, self._received)
+        self.dispatcher = Dispatcher(
+            settings,
+            self.schedule,
+            journal,
+            pool,
+            metrics,
+            troubles,
+            receive=self.receivers.give,
+            standing=self.writers.found,
+            end=self.writers.enter,
+            claimed=self.account.claimed,
+            refused=self.account.look_at,
+        )
+        self._measure(metrics)
+
+    def _measure(self, metrics: Metrics) -> None:
+        gauge = metrics.gauge
+        gauge("buffers_used_bytes", "Memory reserved for readouts", read=lambda: self.schedule.used)
+        gauge("buffers_limit_bytes", "Memory for readouts", read=lambda: self.schedule.memory)
+        gauge("credit_bytes", "Bytes asked for and not received", read=lambda: self.receivers.outstanding)
+        gauge("units_waiting", "Units that wait", read=self.schedule.waiting)
+        gauge("units_in_hand", "Units that are worked on", read=self.schedule.in_hand)
+        for name, help in _COUNTS.items():
+            gauge(f"stream_{name}", help, read=functools.partial(self._stream_count, name))
+
+    def _stream_count(self, name: str) -> float:
+        return self.receivers.stats.get(name, 0)
+
+    def start(self) -> None:
+        """Begins."""
+        self.writers.start()
+        self.receivers.start()
+        self.dispatcher.start()
+
+    def stop(self) -> None:
+        """Finishes what is under way, `drain` seconds at most, and gives the rest back."""
+        self.dispatcher.stop(5.0)
+        end = time.monotonic() + self._settings.drain
+        while self.schedule.in_hand() and time.monotonic() < end:
+            self.schedule.wait(0.1)
+        self.receivers.stop(10.0)
+        self.writers.stop(max(5.0, min(self._settings.drain, 30.0)))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is in hand."""
+        return not self.schedule.waiting() and not self.schedule.in_hand()
+
+    # -- from hand to hand
+
+    def _received(self, work: Work) -> None:
+        self.schedule.shrink(work)
+        self.writers.write(work)
+
+    def _told(self, work: Work, outcome: Outcome, report: SourceReport | None) -> None:
+        try:
+            self.account.ended(work, outcome, report)
+        finally:
+            self.schedule.release(work)
+        self.account.look_at(work)
+        if self._after is not None:
+            self._after(work, outcome)

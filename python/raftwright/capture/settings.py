@@ -1,0 +1,40 @@
+"""What the engine is told: where files go, and how much of the machine it may have."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["CaptureSettings", "Seconds", "Threads"]
+
+Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]
+Threads: TypeAlias = Annotated[int, Meta(ge=1, le=256)]
+
+
+class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of an `Engine`, and the first ones of every service that has one: times in seconds, sizes in
+    bytes."""
+
+    out: str
+    """Root of the archive."""
+    memory: Annotated[int, Meta(ge=1 << 20)] = 2 << 30
+    """Most that readouts under way and on their way to the disk may take, in the worst case."""
+    receivers: Threads = 2
+    writers: Threads = 2
+    chunk: Annotated[int, Meta(ge=1, le=16 << 20)] = 4 << 20
+    credit: Annotated[int, Meta(ge=1 << 16)] = 16 << 20
+    """Most that may be on its way for a source."""
+    deadline: Seconds = 60.0
+    """For one attempt at a source; after that its files are written with the gaps marked."""
+    retry: Seconds = 5.0
+    """Pause before what is incomplete is tried again; doubled each time, ten minutes at most."""
+    patience: Seconds = 60.0
+    """How long a disk that refuses is tried again before the data are let go, to be fetched again later."""
+    drain: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+    """How long the end waits for what is under way."""
+    fill: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] = -1
+    """Value of missing pixels."""
+    durable: bool = True
+    """Sync files to the disk before they count as written."""
