@@ -1,1 +1,56 @@
-"""The ledger: the record of truth of what the DAQ announced, where it is, and what is missing."""
+"""The ledger: the record of truth of what the DAQ announced, where it is, and what is missing.
+
+with open_ledger("archive/ledger.db") as ledger:
+    for image in ledger.images.select(dayobs=20261122, states=["incomplete"]):
+        print(image.obsid, image.reason)
+"""
+
+from __future__ import annotations
+
+from raftwright.ledger.announcing import facts_of
+from raftwright.ledger.claims import Claim, Claims, Entry, Outcome, Unit, UnitKey
+from raftwright.ledger.clock import tai
+from raftwright.ledger.leases import LEASE
+from raftwright.ledger.ledger import Ledger, open_ledger
+from raftwright.ledger.rows import (
+    AttemptRow,
+    DeliveryPlan,
+    DeliveryRow,
+    DetectorFacts,
+    DetectorRow,
+    EventRow,
+    FileRow,
+    HeaderRow,
+    ImageFacts,
+    ImageRow,
+    QuarantineRow,
+    SourceFacts,
+    SourceRow,
+)
+
+__all__ = [
+    "LEASE",
+    "AttemptRow",
+    "Claim",
+    "Claims",
+    "DeliveryPlan",
+    "DeliveryRow",
+    "DetectorFacts",
+    "DetectorRow",
+    "Entry",
+    "EventRow",
+    "FileRow",
+    "HeaderRow",
+    "ImageFacts",
+    "ImageRow",
+    "Ledger",
+    "Outcome",
+    "QuarantineRow",
+    "SourceFacts",
+    "SourceRow",
+    "Unit",
+    "UnitKey",
+    "facts_of",
+    "open_ledger",
+    "tai",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,6 +13,7 @@ __all__ = [
     "DetectorFacts",
     "DetectorRow",
     "EventRow",
+    "FileRow",
     "HeaderRow",
     "ImageFacts",
     "ImageRow",
@@ -113,6 +114,38 @@ class DetectorRow(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     reason: str
     missing_pixels: int
+
+
+class FileRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of an image: a raw file, or what stands beside it."""
+
+    image: str
+    daq_id: str
+    location: str = ""
+    detector: str = ""
+    """E.g. `R22_S11`."""
+    version: int = 1
+    """1, or more for a repaired one."""
+    path: str
+    bytes: int
+    adler32: str = ""
+    crc32c: str
+    missing: int = 0
+    """Pixels."""
+    status: Literal["written", "unchanged", "kept", "conflict", "lost", "damaged"]
+    """`lost`: it is not there any more. `damaged`: its sums do not hold."""
+    replaces: str = ""
+    """Path of the version that this one repairs."""
+    replaced_by: str = ""
+    """Path of the version that repairs this one."""
+    written: float = 0.0
+    """When, TAI; 0: now."""
+    kind: str = "raw"
+    """raw, sidecar, manifest, header."""
+    verified: float | None = None
+    """When its sums were last found to hold, TAI."""
+    id: int = 0
+    """Its number in the ledger."""
 
 
 class HeaderRow(msgspec.Struct, frozen=True, kw_only=True):

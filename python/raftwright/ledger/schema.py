@@ -1,7 +1,7 @@
 """The tables of the ledger, version 1: the one definition, for SQLite and PostgreSQL.
 
-Migrations (`raftwright.ledger.migrations`) lead to it, and `ddl/*.sql` are printed from it, so that a new ledger
-is made without SQLAlchemy; tests compare all three.
+Migrations (`raftwright.ledger.migrations`) lead to it, and `ddl/*.sql` are printed from it, so that a new
+ledger is made without SQLAlchemy; tests compare all three.
 
 Columns `*_tai` are seconds since 1970-01-01T00:00:00 TAI. `dayobs` is that of the image name. Nothing but
 `owner` and `role` is ever deleted; `event` is only appended to.
@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from raftwright.ledger.states import EDGES
@@ -105,6 +106,7 @@ source = Table(
     Column("created", BigInteger, nullable=False, server_default="0"),
     Column("next_try", Float, nullable=False, server_default="0"),
     Index("source_state", "state", "next_try"),
+    sqlite_with_rowid=False,
 )
 
 detector = Table(
@@ -120,9 +122,10 @@ detector = Table(
     Index(
         "detector_absent",
         "state",
-        sqlite_where=Column("state") != "present",
-        postgresql_where=Column("state") != "present",
+        sqlite_where=text("state <> 'present'"),
+        postgresql_where=text("state <> 'present'"),
     ),
+    sqlite_with_rowid=False,
 )
 
 file = Table(
@@ -139,7 +142,8 @@ file = Table(
     Column("adler32", String, nullable=False, server_default=""),
     Column("crc32c", String, nullable=False),
     Column("missing", BigInteger, nullable=False, server_default="0"),
-    Column("status", String, nullable=False),  # written, unchanged, kept, conflict
+    # written, unchanged, kept, conflict; lost: it is not there any more, damaged: its sums do not hold.
+    Column("status", String, nullable=False),
     Column("replaces", String, nullable=False, server_default=""),
     Column("replaced_by", String, nullable=False, server_default=""),
     Column("written_tai", Float, nullable=False),
@@ -186,7 +190,13 @@ delivery = Table(
     Column("queued_tai", Float, nullable=False),
     Column("delivered_tai", Float),
     UniqueConstraint("destination", "path", "crc32c"),
-    Index("delivery_queue", "destination", "state", "next_try"),
+    # What has arrived is not in it: the queue stays short however long the history is.
+    Index(
+        "delivery_queue",
+        *("destination", "state", "priority", "image_id", "rank"),
+        sqlite_where=text("state <> 'delivered'"),
+        postgresql_where=text("state <> 'delivered'"),
+    ),
     Index("delivery_image", "image_id"),
 )
 
@@ -204,7 +214,7 @@ attempt = Table(
     Column("outcome", String, nullable=False, server_default=""),
     Column("reason", Text, nullable=False, server_default=""),
     Column("bytes", BigInteger, nullable=False, server_default="0"),
-    Index("attempt_image", "image_id", "thing"),
+    Index("attempt_image", "image_id", "thing", "subject", "number"),
 )
 
 owner = Table(
@@ -294,7 +304,7 @@ SELECT 'image' AS dataproduct_type, 1 AS calib_level, image.instrument AS instru
     image.dec AS s_dec, {_MJD.format("image.begin_tai")} AS t_min, {_MJD.format("image.end_tai")} AS t_max,
     image.exposure_time AS t_exptime, image.physical_filter AS lsst_filter, image.dayobs AS day_obs
 FROM file JOIN image ON image.id = file.image_id
-WHERE file.kind = 'raw' AND file.status <> 'conflict' AND file.replaced_by = ''""",
+WHERE file.kind = 'raw' AND file.status NOT IN ('conflict', 'lost', 'damaged') AND file.replaced_by = ''""",
     "night": """
 SELECT dayobs AS day_obs, instrument, count(*) AS images,
     sum(CASE WHEN state = 'complete' THEN 1 ELSE 0 END) AS complete,

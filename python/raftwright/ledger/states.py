@@ -25,21 +25,21 @@ __all__ = [
 Thing: TypeAlias = Literal["image", "source", "detector", "header", "delivery"]
 
 ImageState: TypeAlias = Literal["announced", "capturing", "complete", "incomplete", "lost"]
-"""`announced`: the DAQ has it. `capturing`: work on it has begun. `complete`: every expected detector is there
-with every pixel, and its sums hold. `incomplete`: something is missing, the reasons say what, and it is worked
-on. `lost`: what is missing cannot be had any more; if it can after all, it goes on."""
+"""`announced`: the DAQ has it. `capturing`: work on it has begun. `complete`: every expected detector is
+there with every pixel, and its sums hold. `incomplete`: something is missing, the reasons say what, and it is
+worked on. `lost`: what is missing cannot be had any more; if it can after all, it goes on."""
 
 SourceState: TypeAlias = Literal[
     "expected", "claimed", "open", "done", "incomplete", "conflict", "failed", "gone"
 ]
 """`expected`: nobody has begun it. `claimed`: somebody works on it. `open`: nobody does and somebody should.
 `done`: every pixel is in its files. `incomplete`: its files are there with gaps, it waits for repair.
-`conflict`: another content has its names; both are kept. `failed`: there are no files; the reason says why, and
-it is tried again. `gone`: the DAQ no longer has it; what came is in the files."""
+`conflict`: another content has its names; both are kept. `failed`: there are no files; the reason says why,
+and it is tried again. `gone`: the DAQ no longer has it; what came is in the files."""
 
 DetectorState: TypeAlias = Literal["expected", "present", "incomplete", "missing"]
-"""`expected`: no file yet. `present`: a file with every pixel. `incomplete`: a file with gaps. `missing`: there
-will be none, or what was there is not there any more."""
+"""`expected`: no file yet. `present`: a file with every pixel. `incomplete`: a file with gaps. `missing`:
+there will be none, or what was there is not there any more."""
 
 HeaderState: TypeAlias = Literal["expected", "missing", "partial", "complete"]
 """Of an image. `missing`: files were written without one. `partial`: mandatory keywords are missing."""

@@ -1,0 +1,22 @@
+"""The clock of the ledger: TAI, from the clock of this machine."""
+
+from __future__ import annotations
+
+import time
+
+from raftwright.rawfile.times import TAI_MINUS_UTC
+
+__all__ = ["tai", "waits"]
+
+LONGEST_WAIT = 600.0
+"""Seconds that anything may wait for its next try; longer ones are of a clock that was wrong."""
+
+
+def tai() -> float:
+    """Seconds since 1970-01-01T00:00:00 TAI."""
+    return time.time() + TAI_MINUS_UTC
+
+
+def waits(next_try: float, moment: float) -> bool:
+    """Whether the time for the next try has not come."""
+    return moment < next_try <= moment + LONGEST_WAIT

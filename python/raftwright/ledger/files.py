@@ -1,0 +1,312 @@
+"""Files of images: written, found, verified, repaired, lost; and what that means for their detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from raftwright.errors import NotFoundError, UsageError
+from raftwright.ledger.clock import tai
+from raftwright.ledger.database import Change, Row, Transaction, clean, marks, parts
+from raftwright.ledger.rows import FileRow
+from raftwright.ledger.states import EDGES, sources_of
+
+if TYPE_CHECKING:
+    from raftwright.ledger.database import Database
+    from raftwright.ledger.images import Images
+
+__all__ = ["Files"]
+
+_FILE: Final = (
+    "image.obsid, image.daq_id, file.location, file.detector, file.version, file.path, file.bytes, "
+    "file.adler32, file.crc32c, file.missing, file.status, file.replaces, file.replaced_by, "
+    "file.written_tai, file.kind, file.verified_tai, file.id"
+)
+_FIELDS: Final = (
+    *("image", "daq_id", "location", "detector", "version", "path", "bytes", "adler32", "crc32c", "missing"),
+    *("status", "replaces", "replaced_by", "written", "kind", "verified", "id"),
+)
+_FROM: Final = "FROM file JOIN image ON image.id = file.image_id"
+_COLUMNS: Final = (
+    *("image_id", "kind", "detector", "location", "version", "path", "bytes", "adler32", "crc32c", "missing"),
+    *("status", "replaces", "written_tai", "verified_tai"),
+)
+_BAD: Final = frozenset({"lost", "damaged"})
+_KINDS: Final = frozenset({"raw", "sidecar", "manifest", "header"})
+
+
+class Files:
+    """Thread-safe; raises StorageError when the ledger cannot be read or written."""
+
+    def __init__(self, database: Database, images: Images) -> None:
+        self._database = database
+        self._images = images
+
+    # -- entering
+
+    def enter(self, rows: Iterable[FileRow]) -> int:
+        """Enters files of announced images, and moves their detectors; how many were new. A file that is
+        known keeps its row, unless it was lost or damaged.
+
+        Raises NotFoundError for one of an image that the ledger does not know, UsageError.
+        """
+        listed = list(rows)
+        for row in listed:
+            if row.kind not in _KINDS:
+                raise UsageError(f"{row.path}: {row.kind!a} is no kind of file; there are {sorted(_KINDS)}")
+
+        def work(transaction: Transaction) -> int:
+            new = 0
+            of_image: dict[tuple[str, str], list[FileRow]] = {}
+            for row in listed:
+                of_image.setdefault((row.image, row.daq_id), []).append(row)
+            for (obsid, daq_id), some in of_image.items():
+                found = transaction.one(
+                    "SELECT id, dayobs FROM image WHERE obsid = ? AND daq_id = ?", (obsid, daq_id)
+                )
+                if found is None:
+                    raise NotFoundError(f"{obsid}: the ledger does not know this image; announce it first")
+                new += self.enter_in(transaction, found[0], obsid, found[1], some)
+            return new
+
+        return self._database.change(work)
+
+    def enter_in(
+        self, transaction: Transaction, image_id: int, obsid: str, dayobs: int, rows: Sequence[FileRow]
+    ) -> int:
+        """The same for one image, within a transaction."""
+        moment = tai()
+        known: dict[str, str] = {}
+        for part in parts(sorted({row.path for row in rows})):
+            known.update(
+                transaction.rows(f"SELECT path, status FROM file WHERE path IN ({marks(part)})", part)
+            )
+        new: dict[str, FileRow] = {}
+        again: dict[str, FileRow] = {}
+        for row in rows:
+            if row.path not in known:
+                new.setdefault(row.path, row)
+            elif known[row.path] in _BAD and row.status not in _BAD:
+                again.setdefault(row.path, row)
+        transaction.insert("file", _COLUMNS, [self._values(image_id, row, moment) for row in new.values()])
+        transaction.many(
+            "UPDATE file SET status = ?, bytes = ?, adler32 = ?, crc32c = ?, missing = ?, written_tai = ?,"
+            " verified_tai = NULL WHERE path = ? AND status IN ('lost', 'damaged')",
+            [
+                (row.status, row.bytes, row.adler32, row.crc32c, row.missing, row.written or moment, row.path)
+                for row in again.values()
+            ],
+        )
+        transaction.many(
+            "UPDATE file SET replaced_by = ? WHERE path = ?",
+            [(row.path, row.replaces) for row in new.values() if row.replaces],
+        )
+        for row in (*new.values(), *again.values()):
+            detail: dict[str, Any] = {
+                "kind": row.kind,
+                "detector": row.detector,
+                "location": row.location,
+                "version": row.version,
+                "bytes": row.bytes,
+                "crc32c": row.crc32c,
+                "missing": row.missing,
+            }
+            if row.replaces:
+                detail["replaces"] = row.replaces
+            transaction.note(
+                Change("file", row.path, known.get(row.path, ""), row.status, image_id, obsid, dayobs, detail)
+            )
+        raws = [row for row in rows if row.kind == "raw" and row.status not in ("conflict", *_BAD)]
+        if raws:
+            self._detectors_in(transaction, image_id, obsid, dayobs, raws)
+        return len(new) + len(again)
+
+    @staticmethod
+    def _values(image_id: int, row: FileRow, moment: float) -> Row:
+        return (
+            *(image_id, row.kind, row.detector, row.location, row.version, clean(row.path), row.bytes),
+            *(row.adler32, row.crc32c, row.missing, row.status, row.replaces, row.written or moment),
+            row.verified,
+        )
+
+    def _detectors_in(
+        self, transaction: Transaction, image_id: int, obsid: str, dayobs: int, rows: Sequence[FileRow]
+    ) -> None:
+        """What files mean for their detectors: the newest version counts."""
+        newest: dict[str, FileRow] = {}
+        for row in rows:
+            if row.detector not in newest or newest[row.detector].version < row.version:
+                newest[row.detector] = row
+        names = sorted(newest)
+        query = (
+            "SELECT detector, state, missing_pixels FROM detector"
+            f" WHERE image_id = ? AND detector IN ({marks(names)}) ORDER BY detector{transaction.lock}"
+        )
+        states = {row[0]: row[1:] for row in transaction.rows(query, (image_id, *names))}
+        unknown = [newest[name] for name in names if name not in states]
+        if unknown:
+            transaction.insert(
+                "detector",
+                ("image_id", "detector", "location", "purpose"),
+                [(image_id, row.detector, row.location, "SCIENCE") for row in unknown],
+            )
+            self._images.count_in(transaction, image_id)
+            states |= {row.detector: ("expected", 0) for row in unknown}
+        updates: dict[str, list[Row]] = {"present": [], "incomplete": []}
+        for name in names:
+            old, lacked = states[name]
+            missing = newest[name].missing
+            new = "incomplete" if missing else "present"
+            if new != old and new not in EDGES["detector"][old]:
+                continue  # an older version of what is there
+            if new == old and missing >= lacked:
+                continue
+            updates[new].append((new, missing, image_id, name))
+            transaction.note(
+                Change(
+                    *("detector", name, old, new, image_id, obsid, dayobs),
+                    {"missing_pixels": missing, "path": newest[name].path}
+                    if missing
+                    else {"path": newest[name].path},
+                )
+            )
+        for new, some in updates.items():
+            leads = ", ".join(f"'{state}'" for state in sources_of("detector", new))
+            transaction.many(
+                "UPDATE detector SET state = ?, reason = '', missing_pixels = ?"
+                f" WHERE image_id = ? AND detector = ? AND state IN ({leads})",
+                some,
+            )
+
+    def gone_in(
+        self, transaction: Transaction, image_id: int, obsid: str, dayobs: int, location: str, reason: str
+    ) -> None:
+        """The DAQ has a source no more: detectors of it that have no file will have none."""
+        self._miss(
+            transaction,
+            transaction.rows(
+                "SELECT detector, state FROM detector WHERE image_id = ? AND location = ?"
+                " AND state = 'expected'",
+                (image_id, location),
+            ),
+            (image_id, obsid, dayobs),
+            clean(reason) or "the DAQ has it no more",
+        )
+
+    @staticmethod
+    def _miss(
+        transaction: Transaction, rows: Iterable[Row], image: tuple[int, str, int], reason: str
+    ) -> None:
+        leads = ", ".join(f"'{state}'" for state in sources_of("detector", "missing"))
+        for detector, old in rows:
+            transaction.run(
+                f"UPDATE detector SET state = 'missing', reason = ? WHERE image_id = ? AND detector = ?"
+                f" AND state IN ({leads})",
+                (reason, image[0], detector),
+            )
+            transaction.note(Change("detector", detector, old, "missing", *image, {"reason": reason}))
+
+    # -- what became of them
+
+    def verified(self, path: str, ok: bool = True, reason: str = "") -> bool:
+        """The sums of a file were found to hold, or not: then it is `damaged`, as good as lost. False where
+        the ledger does not know it."""
+        if not ok:
+            return self._spoilt(path, "damaged", reason or "its sums do not hold")
+        return self.all_verified([path]) == 1
+
+    def all_verified(self, paths: Iterable[str]) -> int:
+        """The sums of these files were found to hold; how many of them the ledger knows."""
+        moment = tai()
+        listed = list(paths)
+        return self._database.change(
+            lambda transaction: transaction.many(
+                "UPDATE file SET verified_tai = ? WHERE path = ?", [(moment, path) for path in listed]
+            )
+        )
+
+    def lost(self, path: str, reason: str = "") -> bool:
+        """A file is not there any more: its detector is missing, its source is to be fetched again. False
+        where the ledger does not know it, or knows this already."""
+        return self._spoilt(path, "lost", reason or "it is not there any more")
+
+    def _spoilt(self, path: str, status: str, reason: str) -> bool:
+        reason = clean(reason)
+
+        def work(transaction: Transaction) -> bool:
+            row = transaction.one(
+                "SELECT file.image_id, image.obsid, image.dayobs, file.status, file.detector, file.location,"
+                f" file.kind, file.replaced_by {_FROM} WHERE file.path = ?",
+                (path,),
+            )
+            if row is None or row[3] == status:
+                return False
+            image_id, obsid, dayobs, old, detector, location, kind, replaced_by = row
+            image = (image_id, obsid, dayobs)
+            transaction.run(
+                "UPDATE file SET status = ?, verified_tai = NULL WHERE path = ? AND status = ?",
+                (status, path, old),
+            )
+            transaction.note(Change("file", path, old, status, *image, {"reason": reason, "kind": kind}))
+            if kind != "raw" or replaced_by or old == "conflict":
+                return True  # the pixels are elsewhere too
+            there = transaction.one(
+                f"SELECT state FROM detector WHERE image_id = ? AND detector = ?{transaction.lock}",
+                (image_id, detector),
+            )
+            if there is not None and there[0] in ("present", "incomplete"):
+                self._miss(transaction, [(detector, there[0])], image, reason)
+            self._open_again(transaction, image, location, reason)
+            state = transaction.one("SELECT state FROM image WHERE id = ?", (image_id,))
+            if state is not None and state[0] == "complete":
+                self._images.move_in(
+                    transaction, image_id, "incomplete", f"{detector}: {reason}", {"missing": [detector]}
+                )
+            return True
+
+        return self._database.change(work)
+
+    @staticmethod
+    def _open_again(
+        transaction: Transaction, image: tuple[int, str, int], location: str, reason: str
+    ) -> None:
+        row = transaction.one(
+            f"SELECT state FROM source WHERE image_id = ? AND location = ?{transaction.lock}",
+            (image[0], location),
+        )
+        if row is None or "open" not in EDGES["source"][row[0]] or row[0] == "claimed":
+            return
+        leads = ", ".join(f"'{state}'" for state in sources_of("source", "open") if state != "claimed")
+        transaction.run(
+            "UPDATE source SET state = 'open', reason = ?, next_try = 0 WHERE image_id = ? AND location = ?"
+            f" AND state IN ({leads})",
+            (reason, image[0], location),
+        )
+        transaction.note(Change("source", location, row[0], "open", *image, {"reason": reason}))
+
+    # -- asking
+
+    def of(self, image_id: int, kind: str | None = None) -> list[FileRow]:
+        """The files of an image, by detector and version."""
+        return list(self._rows("WHERE image.id = ?", (image_id,), kind))
+
+    def of_images(self, images: Collection[str] | None = None, kind: str = "raw") -> Iterator[FileRow]:
+        """The files of all images, or of some by name."""
+        if images is None:
+            yield from self._rows("WHERE 1 = 1", (), kind)
+            return
+        for part in parts(sorted(images)):
+            yield from self._rows(f"WHERE image.obsid IN ({marks(part)})", part, kind)
+
+    def by_path(self, path: str) -> FileRow | None:
+        """A file by its path."""
+        return next(iter(self._rows("WHERE file.path = ?", (path,), None)), None)
+
+    def _rows(self, where: str, values: Sequence[Any], kind: str | None) -> Iterator[FileRow]:
+        if kind is not None:
+            where, values = f"{where} AND file.kind = ?", (*values, kind)
+        for row in self._database.read(
+            f"SELECT {_FILE} {_FROM} {where} ORDER BY image.obsid, file.detector, file.version, file.path",
+            values,
+        ):
+            yield FileRow(**dict(zip(_FIELDS, row, strict=True)))

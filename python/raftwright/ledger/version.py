@@ -1,0 +1,28 @@
+"""The version of the tables."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftwright.errors import FormatError
+
+__all__ = ["REVISION", "VERSION", "check_version"]
+
+VERSION: Final = 1
+"""What this release reads and writes."""
+
+REVISION: Final = "0001"
+"""The migration that leads to it."""
+
+
+def check_version(found: int, where: str) -> None:
+    """Raises FormatError for every version but ours."""
+    if found < VERSION:
+        raise FormatError(
+            f"{where}: is a ledger of version {found}, this release has {VERSION}; bring it up to date with "
+            "`raftwright ledger upgrade`"
+        )
+    if found > VERSION:
+        raise FormatError(
+            f"{where}: is a ledger of version {found}, this release knows {VERSION}; use one that knows it"
+        )
