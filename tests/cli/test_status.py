@@ -168,7 +168,7 @@ def test_a_status_of_strange_things_is_shown(run: Run) -> None:
 
 
 def test_a_wait_that_does_not_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raftwright.cli.status._TIMEOUT", 0.3)
+    monkeypatch.setattr("raftwright.cli.pages._TIMEOUT", 0.3)
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
         done = run("status", f":{server.getsockname()[1]}")
     assert done.code == 1

@@ -1,86 +1,136 @@
-"""`raftwright status`: what running forwarders and servers do, as tables."""
+"""`raftwright status`: tonight at a glance, from the ledger; and what running services say of themselves."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raftwright.cli.console import clean, console
+from raftwright.cli.console import console
 from raftwright.cli.exits import Exit
-from raftwright.cli.figures import count, percent, seconds, size
+from raftwright.cli.ledgers import LedgerOption, NightOption, ledger_of, ledger_or_none
 from raftwright.cli.options import JsonOption, duration
-from raftwright.errors import FormatError, NotFoundError, UsageError
+from raftwright.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from raftwright.cli.pages import Page
 
 __all__ = ["status"]
 
-_DEFAULT: Final = "http://127.0.0.1:9557"
-_TIMEOUT: Final = 3.0
-_MOST_BYTES: Final = 8 << 20
-_MOST_LISTED: Final = 20
-
-_SHOWN = {
-    *("service", "name", "state", "version", "process", "metrics", "problems", "images", "incomplete"),
-    *("buffers", "credit", "prompt", "uptime_s", "seconds"),
-}
-
 
 def status(
-    urls: Annotated[
+    places: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[URL|HOST:PORT]...",
-            help=f"Pages of services (their --metrics).  [default: {_DEFAULT}]",
+            metavar="[DIR|URL|HOST:PORT]...",
+            help="An archive with its ledger, or pages of services (their --metrics).  [default: the ledger "
+            "that is found, else http://127.0.0.1:9557]",
             show_default=False,
         ),
     ] = None,
+    ledger: LedgerOption = None,
+    night: NightOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and show it again and again.")] = False,
     every: Annotated[str, typer.Option("--every", metavar="TIME", help="With --watch.")] = "2s",
     json: JsonOption = False,
 ) -> None:
-    """Show what running forwarders and servers do: times of each stage, buffers, losses, what is incomplete.
+    """Show tonight at a glance: images, what is late, incomplete or lost, queues, headers, services.
 
-    Losses of pixels and losses in a preview are told apart. With --watch it goes on until it is stopped; with
-    --json and --watch it prints one object a line.
+    With URLs it shows what running services say of themselves: times of each stage, buffers, losses. With
+    --watch it goes on until it is stopped; with --json and --watch it prints one object a line.
     """
     del json
     console.command = "status"
-    pages = [_page(url) for url in urls or [_DEFAULT]]
     pause = duration(every, "--every")
-    if not watch:
-        answers = _ask(pages)
-        _show(answers)
-        silent = [answer for answer in answers if "error" in answer]
-        if silent:
-            _nobody(answers, silent)
-        console.answer("ok", Exit.OK, {"services": answers})
+    source, pages = _sources(places or [], ledger)
+
+    def look() -> tuple[dict[str, Any], str]:
+        content: dict[str, Any] = {}
+        texts = []
+        if source is not None:
+            content, text = _tonight(source, night)
+            texts.append(text)
+        if pages:
+            from raftwright.cli.pages import ask, drawn
+
+            content["services"] = answers = ask(pages)
+            shown = answers if watch else [answer for answer in answers if "error" not in answer]
+            texts.append(drawn(shown) if not console.json else "")
+        return content, "\n\n".join(text for text in texts if text)
+
+    if watch:
+        _again(look, pause)
         return
+    content, text = look()
+    if text:
+        console.print(text)
+    silent = [answer for answer in content.get("services", ()) if "error" in answer]
+    if silent:
+        _nobody(content, silent)
+    console.answer("ok", Exit.OK, content)
+
+
+def _sources(places: list[str], option: str | None) -> tuple[str | None, list[Page]]:
+    """The ledger, where one is meant, and the pages."""
+    import os
+
+    from raftwright.cli.pages import DEFAULT_PAGE, page_of
+
+    ledgers = [place for place in places if _is_ledger(place) or os.path.isdir(place)]
+    urls = [place for place in places if place not in ledgers]
+    if option is not None:
+        ledgers.insert(0, option)
+    if not places and not ledgers:
+        found = ledger_or_none(None)
+        return (None, [page_of(DEFAULT_PAGE)]) if found is None else (found, [])
+    if len(ledgers) > 1:
+        from raftwright.errors import UsageError
+
+        raise UsageError(f"one ledger at a time; {len(ledgers)} are named: {', '.join(ledgers)[:200]}")
+    return (ledger_of(ledgers[0]) if ledgers else None), [page_of(url) for url in urls]
+
+
+def _is_ledger(place: str) -> bool:
+    return place.startswith(("sqlite:", "postgresql:", "postgres:")) or place.endswith(".db")
+
+
+def _tonight(source: str, night: int | None) -> tuple[dict[str, Any], str]:
+    from dataclasses import asdict
+
+    from raftwright.cli.glance import at_a_glance
+    from raftwright.report.book import open_book
+    from raftwright.report.tonight import tonight
+
+    with open_book(source) as book:
+        seen = tonight(book, dayobs=night)
+    return asdict(seen), "" if console.json else at_a_glance(seen)
+
+
+def _again(look: Callable[[], tuple[dict[str, Any], str]], pause: float) -> None:
     terminal = sys.stdout.isatty() and not console.json
     try:
         while True:
-            answers = _ask(pages)
-            if terminal:
-                console.print("\x1b[H\x1b[2J" + _drawn(answers))
-            else:
-                _show(answers)
-            console.event("status", {"time": time.time(), "services": answers})
+            content, text = look()
+            if text:
+                console.print("\x1b[H\x1b[2J" + text if terminal else text)
+            console.event("status", {"time": time.time(), **content})
             console.flush()
             time.sleep(pause)
     except KeyboardInterrupt:  # how one ends it
         return
 
 
-def _nobody(answers: list[dict[str, Any]], silent: list[dict[str, Any]]) -> None:
+def _nobody(content: dict[str, Any], silent: list[dict[str, Any]]) -> None:
     said = "; ".join(f"{answer['url']}: {answer['error']}" for answer in silent)
-    if len(silent) == len(answers):
+    if len(silent) == len(content["services"]):
         text = f"no service answers at {said}; is it running, with --metrics?"
     else:
-        text = f"{len(silent)} of {len(answers)} services do not answer: {said}"
+        text = f"{len(silent)} of {len(content['services'])} services do not answer: {said}"
     error = NotFoundError(text)
-    error.report = _Report({"services": answers})  # type: ignore[attr-defined]
+    error.report = _Report(content)  # type: ignore[attr-defined]
     raise error
 
 
@@ -92,294 +142,3 @@ class _Report:
 
     def to_dict(self) -> dict[str, Any]:
         return self.content
-
-
-# --- asking
-# --------------------------------------------------------------------------------------------------
-
-
-def _page(text: str) -> tuple[str, str, int, str]:
-    """URL, host, port and path."""
-    from urllib.parse import urlsplit
-
-    whole = text if "://" in text else f"http://127.0.0.1{text}" if text.startswith(":") else f"http://{text}"
-    try:
-        parts = urlsplit(whole)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        parts, host, port = urlsplit(""), None, None
-    if parts.scheme != "http" or not host or port == 0:
-        raise UsageError(f"{text[:100]!r} is no page of a service; give HOST:PORT or http://HOST:PORT")
-    port = port or 9557
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}", host, port, parts.path.rstrip("/")
-
-
-def _ask(pages: list[tuple[str, str, int, str]]) -> list[dict[str, Any]]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(min(16, len(pages))) as pool:
-        return list(pool.map(_ask_one, pages))
-
-
-def _ask_one(page: tuple[str, str, int, str]) -> dict[str, Any]:
-    import http.client
-    import json
-
-    url, host, port, path = page
-    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
-    begun = time.monotonic()
-    try:
-        connection.request("GET", f"{path if path not in ('', '/status') else ''}/status")
-        answer = connection.getresponse()
-        body = b""
-        while part := answer.read1(1 << 16):
-            body += part
-            if len(body) > _MOST_BYTES or time.monotonic() - begun > 2 * _TIMEOUT:
-                raise FormatError("the answer does not end")
-        if answer.status != 200:
-            raise FormatError(f"it says {answer.status} {answer.reason}")
-        content = json.loads(body)
-        if not isinstance(content, dict):
-            raise FormatError("its answer is no status")
-    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-        return {"url": url, "error": clean(_said(error), 200)}
-    finally:
-        connection.close()
-    return {"url": url, "status": content}
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, FormatError):
-        return str(error)
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, TimeoutError):
-        return f"no answer within {_TIMEOUT:g} s"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return "its answer is no status"
-
-
-# --- showing
-# -------------------------------------------------------------------------------------------------
-
-
-def _show(answers: list[dict[str, Any]]) -> None:
-    if not console.json:
-        text = _drawn([answer for answer in answers if "error" not in answer])
-        if text:
-            console.print(text)
-
-
-def _drawn(answers: list[dict[str, Any]]) -> str:
-    from raftwright.cli.tables import cell, draw
-
-    parts: list[Any] = []
-    for answer in answers:
-        if parts:
-            parts.append("")
-        if "error" in answer:
-            parts.append(cell(f"{answer['url']}: {answer['error']}", "red"))
-            continue
-        parts += _service(answer["url"], answer["status"])
-    return draw(*parts) if parts else ""
-
-
-def _service(url: str, status: Mapping[str, Any]) -> Iterator[Any]:
-    from raftwright.cli.tables import cell, indented
-
-    metrics = _mapping(status.get("metrics"))
-    process = _mapping(status.get("process"))
-    facts = [
-        f"process {process['pid']} on {process.get('host', '?')}" if "pid" in process else "",
-        f"up {_span(_real(metrics['uptime_s']))}" if "uptime_s" in metrics else "",
-        f"{size(_real(process['resident_bytes']))} resident" if "resident_bytes" in process else "",
-        f"raftwright {status['version']}" if "version" in status else "",
-    ]
-    head = " ".join(str(status[key]) for key in ("service", "name") if status.get(key))
-    state = f", {status['state']}" if status.get("state") else ""
-    yield cell(f"{head or 'a service'} at {url}{state}", "bold")
-    yield cell("  " + ", ".join(fact for fact in facts if fact))
-    for problem in _list(status.get("problems")):
-        yield indented(cell(f"problem: {problem}", "bold red"))
-    prompt = _mapping(status.get("prompt"))
-    if prompt.get("problem"):
-        yield indented(cell(f"preview: {prompt['problem']}", "yellow"))
-    for key, value in status.items():
-        if key not in _SHOWN and value not in (None, "", {}, []):
-            text = _flat(value) if isinstance(value, Mapping | list) else str(value)
-            if text:
-                yield indented(cell(f"{key}: {text}", most=4000))
-    yield from _images(status)
-    yield from _stages(_mapping(metrics.get("stages")))
-    yield from _levels(status)
-    yield from _losses(_mapping(metrics.get("drops")))
-    yield from _figures(metrics)
-
-
-def _images(status: Mapping[str, Any]) -> Iterator[Any]:
-    from raftwright.cli.tables import cell, table
-
-    images = _mapping(status.get("images"))
-    if images:
-        yield cell("  images: " + ", ".join(f"{_number(n)} {word}" for word, n in images.items()))
-    waiting = [entry for entry in _list(status.get("incomplete")) if isinstance(entry, Mapping)]
-    if waiting:
-        rows = [
-            (
-                entry.get("image", "?"),
-                entry.get("location", ""),
-                size(_real(entry.get("missing_bytes"))),
-                "-"
-                if entry.get("next_try_s") is None
-                else f"in {seconds(max(0.0, _real(entry['next_try_s'])))}",
-            )
-            for entry in waiting[:_MOST_LISTED]
-        ]
-        if len(waiting) > _MOST_LISTED:
-            rows.append((f"and {len(waiting) - _MOST_LISTED:,} more", "", "", ""))
-        yield table(("incomplete image", "location", "missing", "next try"), rows, right=(2,))
-
-
-def _stages(stages: Mapping[str, Any]) -> Iterator[Any]:
-    from raftwright.cli.tables import table
-
-    rows = []
-    for name, facts in stages.items():
-        if not isinstance(facts, Mapping) or not facts.get("count"):
-            continue
-        octets, total = _real(facts.get("bytes")), _real(facts.get("total_s"))
-        rows.append(
-            (
-                name,
-                _number(facts["count"]),
-                *(_time(_real(facts.get(key))) for key in ("last_s", "mean_s", "p50_s", "p99_s")),
-                size(octets) if octets else "",
-                f"{size(octets / total)}/s" if octets and total else "",
-            )
-        )
-    if rows:
-        heads = ("stage", "times", "last", "mean", "median", "99 %", "bytes", "while busy")
-        yield table(heads, rows, right=range(1, 8))
-
-
-def _levels(status: Mapping[str, Any]) -> Iterator[Any]:
-    from raftwright.cli.tables import cell, table
-
-    rows: list[tuple[object, ...]] = []
-    words = {"buffers": "buffers", "credit": "credit granted", "prompt": "shared memory for watch"}
-    for key, word in words.items():
-        level = _mapping(status.get(key))
-        used = level.get("used", level.get("outstanding"))
-        if used is None:
-            continue
-        limit = _real(level.get("limit"))
-        share = _real(used) / limit if limit else 0.0
-        style = "red" if share > 0.95 and key == "buffers" else ""
-        rows.append(
-            (word, size(_real(used)), size(limit) if limit else "-", cell(percent(_real(used), limit), style))
-        )
-    if rows:
-        yield table(("memory", "in use", "of", ""), rows, right=(1, 2, 3))
-
-
-def _losses(drops: Mapping[str, Any]) -> Iterator[Any]:
-    from raftwright.cli.tables import cell, table
-
-    rows: list[tuple[object, ...]] = []
-    for kind, style in (("pixels", "bold red"), ("preview", "yellow")):
-        reasons = _mapping(drops.get(kind))
-        if not reasons:
-            rows.append((kind, "none lost", cell("0", "green"), ""))
-        for reason, facts in reasons.items():
-            facts = _mapping(facts)
-            octets = _real(facts.get("bytes"))
-            rows.append(
-                (
-                    cell(kind, style),
-                    reason,
-                    cell(_number(facts.get("count")), style),
-                    size(octets) if octets else "",
-                )
-            )
-    if drops:
-        yield table(("losses of", "reason", "times", "bytes"), rows, right=(2, 3))
-
-
-def _figures(metrics: Mapping[str, Any]) -> Iterator[Any]:
-    from raftwright.cli.tables import table
-
-    both = {**_mapping(metrics.get("counters")), **_mapping(metrics.get("gauges"))}
-    rows = [(name, _amount(name, value)) for name, value in both.items() if value]
-    if not rows:
-        return
-    half = -(-len(rows) // 2) if len(rows) > 6 else len(rows)
-    pairs = [
-        (*row, *(rows[n + half] if n + half < len(rows) else ("", ""))) for n, row in enumerate(rows[:half])
-    ]
-    if half == len(rows):
-        yield table(("figures", ""), rows, right=(1,))
-    else:
-        yield table(("figures", "", "", ""), pairs, right=(1, 3))
-
-
-def _amount(name: str, value: object) -> str:
-    base = name.partition("{")[0]
-    if base.endswith("bytes"):
-        return size(_real(value))
-    if base.endswith("seconds"):
-        return _time(_real(value))
-    return _number(value)
-
-
-def _time(duration: float) -> str:
-    if duration < 0.00995:
-        return f"{duration * 1e3:.2f} ms"
-    if duration < 0.995:
-        return f"{duration * 1e3:.0f} ms"
-    return seconds(duration)
-
-
-def _span(duration: float) -> str:
-    """`42 s`, `17 min`, `5 h 12 min`, `3 d 4 h`."""
-    whole = int(duration)
-    for unit, part, name, small in ((86400, 3600, "d", "h"), (3600, 60, "h", "min")):
-        if whole >= unit:
-            return f"{whole // unit} {name} {whole % unit // part} {small}"
-    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
-
-
-def _number(value: object) -> str:
-    number = _real(value)
-    return f"{int(number):,}" if number == int(number) else f"{number:,.3g}"
-
-
-def _real(value: object) -> float:
-    """A number that a service said, or 0: nothing that it says may break the page."""
-    if isinstance(value, int | float) and -1e18 < value < 1e18:
-        return float(value)
-    return 0.0
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _flat(value: object) -> str:
-    if isinstance(value, Mapping):  # what is nothing, or 0, is not worth a word
-        return ", ".join(
-            f"{key} {_flat(item)}" for key, item in value.items() if item not in (None, "", {}, [], 0)
-        )
-    if isinstance(value, list):
-        shown = ", ".join(_flat(item) for item in value[:_MOST_LISTED])
-        return (
-            f"{shown} and {count(len(value) - _MOST_LISTED, 'more', 'more')}"
-            if len(value) > _MOST_LISTED
-            else shown
-        )
-    return _number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
