@@ -13,7 +13,7 @@ import msgspec
 
 from raftwright.errors import UsageError
 from raftwright.ledger.clock import LONGEST_WAIT, tai, waits
-from raftwright.ledger.database import Change, Retry, Row, Transaction, clean, marks, parts
+from raftwright.ledger.database import Change, Retry, Row, Transaction, clean, marks, parts, quoted
 from raftwright.ledger.rows import FileRow, ImageFacts
 from raftwright.ledger.states import check, sources_of
 
@@ -36,6 +36,7 @@ _UNIT: Final = (
     "image.obsid, image.daq_id, source.location, image.folder, source.state, source.reason, source.expected, "
     "source.received, source.attempts, source.owner, source.created, source.next_try"
 )
+_ATTEMPT: Final = ("image_id", "subject", "number")
 _FROM: Final = "FROM source JOIN image ON image.id = source.image_id"
 
 
@@ -194,10 +195,10 @@ class Claims:
                 continue
             taken = state == "claimed"
             created = created or int(moment * 1000) * 1_000_000
-            updates.append((me, tried + 1, expected, created, image.id, key.location))
+            updates.append(("claimed", me, tried + 1, expected, created, 0.0, image.id, key.location))
             attempts.append((image.id, "source", key.location, tried + 1, me, moment))
             if taken:
-                deserted.append((moment, image.id, key.location, tried))
+                deserted.append((moment, "taken over", image.id, key.location, tried))
             transaction.note(
                 Change(
                     *("source", key.location, state, "claimed", image.id, image.obsid, image.dayobs),
@@ -207,17 +208,17 @@ class Claims:
             claims.append(Claim(key, created, tried + 1, taken, owner if taken else ""))
         if not claims:
             return []
-        changed = transaction.many(
-            "UPDATE source SET state = 'claimed', owner = ?, attempts = ?, expected = ?, created = ?,"
-            f" next_try = 0 WHERE image_id = ? AND location = ? AND state IN ({_quoted(_CLAIMABLE)})",
+        changed = transaction.update(
+            "source",
+            ("state", "owner", "attempts", "expected", "created", "next_try"),
+            ("image_id", "location"),
             updates,
+            f"state IN ({quoted(_CLAIMABLE)})",
         )
         if changed != len(updates):
             raise Retry
-        transaction.many(
-            "UPDATE attempt SET ended_tai = ?, outcome = 'taken over'"
-            " WHERE image_id = ? AND thing = 'source' AND subject = ? AND number = ? AND ended_tai IS NULL",
-            deserted,
+        transaction.update(
+            "attempt", ("ended_tai", "outcome"), _ATTEMPT, deserted, "ended_tai IS NULL AND thing = 'source'"
         )
         transaction.insert(
             "attempt", ("image_id", "thing", "subject", "number", "owner", "began_tai"), attempts
@@ -361,17 +362,21 @@ class Claims:
             transaction.note(
                 Change("source", key.location, state, new, image.id, image.obsid, image.dayobs, detail)
             )
-        changed = transaction.many(
-            "UPDATE source SET state = ?, reason = ?, received = ?, next_try = ?"
-            " WHERE image_id = ? AND location = ? AND state = 'claimed' AND owner = ? AND attempts = ?",
+        changed = transaction.update(
+            "source",
+            ("state", "reason", "received", "next_try"),
+            ("image_id", "location", "owner", "attempts"),
             updates,
+            "state = 'claimed'",
         )
         if changed != len(updates):
             raise Retry
-        transaction.many(
-            "UPDATE attempt SET ended_tai = ?, outcome = ?, reason = ?, bytes = ? WHERE image_id = ?"
-            " AND thing = 'source' AND subject = ? AND number = ? AND owner = ?",
+        transaction.update(
+            "attempt",
+            ("ended_tai", "outcome", "reason", "bytes"),
+            (*_ATTEMPT, "owner"),
             attempts,
+            "thing = 'source'",
         )
         files: dict[int, list[FileRow]] = {}
         for claim, outcome in ends:
@@ -425,15 +430,19 @@ class Claims:
                         {"reason": "given back", "attempt": tried},
                     )
                 )
-            transaction.many(
-                "UPDATE source SET state = 'open', reason = 'given back'"
-                " WHERE image_id = ? AND location = ? AND state = 'claimed' AND owner = ?",
-                [(row[0], row[3], self.owner) for row in rows],
+            transaction.update(
+                "source",
+                ("state", "reason"),
+                ("image_id", "location", "owner"),
+                [("open", "given back", row[0], row[3], self.owner) for row in rows],
+                "state = 'claimed'",
             )
-            transaction.many(
-                "UPDATE attempt SET ended_tai = ?, outcome = 'open', reason = 'given back'"
-                " WHERE image_id = ? AND thing = 'source' AND subject = ? AND number = ?",
-                [(moment, row[0], row[3], row[4]) for row in rows],
+            transaction.update(
+                "attempt",
+                ("ended_tai", "outcome", "reason"),
+                _ATTEMPT,
+                [(moment, "open", "given back", row[0], row[3], row[4]) for row in rows],
+                "thing = 'source'",
             )
 
         self._database.change(work)
@@ -503,7 +512,3 @@ class Claims:
     def counts(self) -> dict[str, int]:
         """How many units are in each state."""
         return dict(self._database.read("SELECT state, count(*) FROM source GROUP BY state"))
-
-
-def _quoted(states: Iterable[str]) -> str:
-    return ", ".join(f"'{state}'" for state in states)

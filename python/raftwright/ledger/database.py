@@ -16,7 +16,7 @@ import msgspec
 from raftwright.errors import StorageError
 from raftwright.ledger.clock import tai
 
-__all__ = ["BUSY", "Change", "Database", "Retry", "Row", "Transaction", "clean", "marks", "parts"]
+__all__ = ["BUSY", "Change", "Database", "Retry", "Row", "Transaction", "clean", "marks", "parts", "quoted"]
 
 T = TypeVar("T")
 
@@ -69,12 +69,20 @@ class Transaction(ABC):
         """Does something; how many rows it changed."""
 
     @abstractmethod
-    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Does the same for each of some rows of values; how many rows it changed in all."""
-
-    @abstractmethod
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
         """Inserts rows, but for those whose key is there already; how many."""
+
+    @abstractmethod
+    def update(
+        self,
+        table: str,
+        sets: Sequence[str],
+        by: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        where: str = "",
+    ) -> int:
+        """Changes rows, each known by the columns `by`: values of `sets`, then of `by`. With `where` only
+        those that are still so. How many."""
 
     @abstractmethod
     def clock(self) -> float:
@@ -147,8 +155,6 @@ class Database(ABC):
     dialect: str
     where: str
     """Its name in messages: a path, or a URL without its password."""
-    clock_is_boot: bool
-    """Leases go by the clock since boot of this machine, not by that of the database."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -237,6 +243,11 @@ def parts(values: Iterable[T], size: int = _AT_A_TIME) -> Iterator[list[T]]:
     listed = list(values)
     for begin in range(0, len(listed), size):
         yield listed[begin : begin + size]
+
+
+def quoted(states: Iterable[str]) -> str:
+    """`'a', 'b'` of names that are our own."""
+    return ", ".join(f"'{state}'" for state in states)
 
 
 def clean(text: str, longest: int = _LONGEST_TEXT) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftwright.errors import UsageError
 from raftwright.ledger.clock import LONGEST_WAIT, tai
-from raftwright.ledger.database import Change, Retry, Row, Transaction, clean, marks
+from raftwright.ledger.database import Change, Retry, Row, Transaction, clean, marks, quoted
 from raftwright.ledger.rows import DeliveryPlan, DeliveryRow
 from raftwright.ledger.states import EDGES, check, sources_of
 
@@ -103,10 +103,12 @@ class Deliveries:
         ]
         if not rows:
             return []
-        changed = transaction.many(
-            "UPDATE delivery SET state = 'sending', owner = ?, attempts = attempts + 1, next_try = 0"
-            " WHERE id = ? AND state = 'queued'",
-            [(me, row.id) for row in rows],
+        changed = transaction.update(
+            "delivery",
+            ("state", "owner", "attempts", "next_try"),
+            ("id", "attempts"),
+            [("sending", me, row.attempts + 1, 0.0, row.id, row.attempts) for row in rows],
+            "state = 'queued'",
         )
         if changed != len(rows):
             raise Retry
@@ -211,17 +213,21 @@ class Deliveries:
             if size:
                 detail["bytes"] = size
             self._note(transaction, row, days, "sending", state, detail)
-        changed = transaction.many(
-            "UPDATE delivery SET state = ?, reason = ?, next_try = ?, delivered_tai = ?"
-            " WHERE id = ? AND attempts = ? AND state = 'sending'",
+        changed = transaction.update(
+            "delivery",
+            ("state", "reason", "next_try", "delivered_tai"),
+            ("id", "attempts"),
             updates,
+            "state = 'sending'",
         )
         if changed != len(updates):
             raise Retry
-        transaction.many(
-            "UPDATE attempt SET ended_tai = ?, outcome = ?, reason = ?, bytes = ? WHERE image_id = ?"
-            " AND thing = 'delivery' AND subject = ? AND number = ? AND owner = ? AND ended_tai IS NULL",
+        transaction.update(
+            "attempt",
+            ("ended_tai", "outcome", "reason", "bytes"),
+            ("image_id", "subject", "number", "owner"),
             attempts,
+            "ended_tai IS NULL AND thing = 'delivery'",
         )
         return results
 
@@ -291,10 +297,12 @@ class Deliveries:
                 transaction, f"WHERE {' AND '.join(where)} ORDER BY delivery.id{lock}", values
             )
             days = _days(transaction, rows)
-            transaction.many(
-                "UPDATE delivery SET state = 'queued', reason = ?, next_try = 0, delivered_tai = NULL"
-                " WHERE id = ? AND state = ?",
-                [(clean(reason), row.id, row.state) for row in rows],
+            transaction.update(
+                "delivery",
+                ("state", "reason", "next_try", "delivered_tai"),
+                ("id", "attempts"),
+                [("queued", clean(reason), 0.0, None, row.id, row.attempts) for row in rows],
+                f"state IN ({quoted(leads)})",
             )
             for row in rows:
                 assert "queued" in EDGES["delivery"][row.state]

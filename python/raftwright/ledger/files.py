@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftwright.errors import NotFoundError, UsageError
 from raftwright.ledger.clock import tai
-from raftwright.ledger.database import Change, Row, Transaction, clean, marks, parts
+from raftwright.ledger.database import Change, Row, Transaction, clean, marks, parts, quoted
 from raftwright.ledger.rows import FileRow
 from raftwright.ledger.states import EDGES, sources_of
 
@@ -89,16 +89,23 @@ class Files:
             elif known[row.path] in _BAD and row.status not in _BAD:
                 again.setdefault(row.path, row)
         transaction.insert("file", _COLUMNS, [self._values(image_id, row, moment) for row in new.values()])
-        transaction.many(
-            "UPDATE file SET status = ?, bytes = ?, adler32 = ?, crc32c = ?, missing = ?, written_tai = ?,"
-            " verified_tai = NULL WHERE path = ? AND status IN ('lost', 'damaged')",
+        transaction.update(
+            "file",
+            ("status", "bytes", "adler32", "crc32c", "missing", "written_tai", "verified_tai"),
+            ("path",),
             [
-                (row.status, row.bytes, row.adler32, row.crc32c, row.missing, row.written or moment, row.path)
+                (
+                    *(row.status, row.bytes, row.adler32, row.crc32c, row.missing, row.written or moment),
+                    *(row.verified, row.path),
+                )
                 for row in again.values()
             ],
+            "status IN ('lost', 'damaged')",
         )
-        transaction.many(
-            "UPDATE file SET replaced_by = ? WHERE path = ?",
+        transaction.update(
+            "file",
+            ("replaced_by",),
+            ("path",),
             [(row.path, row.replaces) for row in new.values() if row.replaces],
         )
         for row in (*new.values(), *again.values()):
@@ -161,7 +168,7 @@ class Files:
                 continue  # an older version of what is there
             if new == old and missing >= lacked:
                 continue
-            updates[new].append((new, missing, image_id, name))
+            updates[new].append((new, "", missing, image_id, name))
             transaction.note(
                 Change(
                     *("detector", name, old, new, image_id, obsid, dayobs),
@@ -171,11 +178,12 @@ class Files:
                 )
             )
         for new, some in updates.items():
-            leads = ", ".join(f"'{state}'" for state in sources_of("detector", new))
-            transaction.many(
-                "UPDATE detector SET state = ?, reason = '', missing_pixels = ?"
-                f" WHERE image_id = ? AND detector = ? AND state IN ({leads})",
+            transaction.update(
+                "detector",
+                ("state", "reason", "missing_pixels"),
+                ("image_id", "detector"),
                 some,
+                f"state IN ({quoted(sources_of('detector', new))})",
             )
 
     def gone_in(
@@ -197,7 +205,7 @@ class Files:
     def _miss(
         transaction: Transaction, rows: Iterable[Row], image: tuple[int, str, int], reason: str
     ) -> None:
-        leads = ", ".join(f"'{state}'" for state in sources_of("detector", "missing"))
+        leads = quoted(sources_of("detector", "missing"))
         for detector, old in rows:
             transaction.run(
                 f"UPDATE detector SET state = 'missing', reason = ? WHERE image_id = ? AND detector = ?"
@@ -220,8 +228,8 @@ class Files:
         moment = tai()
         listed = list(paths)
         return self._database.change(
-            lambda transaction: transaction.many(
-                "UPDATE file SET verified_tai = ? WHERE path = ?", [(moment, path) for path in listed]
+            lambda transaction: transaction.update(
+                "file", ("verified_tai",), ("path",), [(moment, path) for path in listed]
             )
         )
 
@@ -276,7 +284,7 @@ class Files:
         )
         if row is None or "open" not in EDGES["source"][row[0]] or row[0] == "claimed":
             return
-        leads = ", ".join(f"'{state}'" for state in sources_of("source", "open") if state != "claimed")
+        leads = quoted(state for state in sources_of("source", "open") if state != "claimed")
         transaction.run(
             "UPDATE source SET state = 'open', reason = ?, next_try = 0 WHERE image_id = ? AND location = ?"
             f" AND state IN ({leads})",

@@ -9,7 +9,7 @@ import msgspec
 
 from raftwright.errors import ConflictError, UsageError
 from raftwright.ledger.clock import tai
-from raftwright.ledger.database import Change, Transaction, clean
+from raftwright.ledger.database import Change, Transaction, clean, quoted
 from raftwright.ledger.rows import HeaderRow
 from raftwright.ledger.states import EDGES, sources_of
 
@@ -90,7 +90,7 @@ class Headers:
             f" ORDER BY id{transaction.lock}",
             (obsid,),
         )
-        leads = ", ".join(f"'{each}'" for each in sources_of("header", state))
+        leads = quoted(sources_of("header", state))
         for image_id, dayobs, old, found_id in images:
             if daq_id is not None and daq_id != found_id:
                 continue

@@ -114,10 +114,14 @@ class Images:
                 ("image_id", "location", "kind", "expected"),
                 [(image_id, source.location, source.kind, source.bytes) for source in facts.sources],
             )
-            transaction.many(
-                "UPDATE source SET kind = ? WHERE image_id = ? AND location = ? AND kind = ''",
-                [(source.kind, image_id, source.location) for source in facts.sources] if sources else [],
-            )
+            if sources:
+                transaction.update(
+                    "source",
+                    ("kind",),
+                    ("image_id", "location"),
+                    [(source.kind, image_id, source.location) for source in facts.sources],
+                    "kind = ''",
+                )
             transaction.insert(
                 "detector",
                 ("image_id", "detector", "location", "purpose"),

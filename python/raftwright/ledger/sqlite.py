@@ -43,13 +43,27 @@ class SqliteTransaction(Transaction):
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         return self._connection.execute(sql, values).rowcount
 
-    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+    def _many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         return self._connection.executemany(sql, rows).rowcount if rows else 0
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
-        return self.many(
+        return self._many(
             f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
             " ON CONFLICT DO NOTHING",
+            rows,
+        )
+
+    def update(
+        self,
+        table: str,
+        sets: Sequence[str],
+        by: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        where: str = "",
+    ) -> int:
+        return self._many(
+            f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in sets)}"
+            f" WHERE {' AND '.join(f'{name} = ?' for name in by)}{f' AND {where}' if where else ''}",
             rows,
         )
 
@@ -65,7 +79,6 @@ class SqliteDatabase(Database):
     """
 
     dialect = "sqlite"
-    clock_is_boot = True
 
     def __init__(
         self, path: str | os.PathLike[str], owner: str, *, read_only: bool = False, busy: float = BUSY
