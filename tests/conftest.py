@@ -21,6 +21,8 @@ from hypothesis import HealthCheck, settings
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
 
+sys.path.append(str(PROJECT / "tests"))  # for hand_daq
+
 # Deadlines measure the machine's other load. In CI the examples are the same in every run.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)

@@ -12,8 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for stand
 
-from stand import ROWS, Forward, HandStore, Program, Run, Serve
+from stand import ROWS, Forward, Program, Run, Serve
 
+from hand_daq import HandStore
 from raftwright.forwarder import Forwarder, Settings
 from raftwright.stream.server import Server
 

@@ -10,20 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stand import (
-    ROW,
-    HandImage,
-    HandStore,
-    Run,
-    Serve,
-    check_archive,
-    fits_in,
-    name_of,
-    rows_of,
-    states_of,
-    wait_for,
-)
+from stand import ROW, Run, Serve, check_archive, fits_in, rows_of, states_of, wait_for
 
+from hand_daq import HandImage, HandStore, name_of
 from raftwright.stream.server import Limits, Server
 
 LARGE = [3, 0, 104, 0, 0, 21, 0, 120, 0, 8, 1]

@@ -13,18 +13,17 @@ from stand import (
     BYTES,
     LOCATIONS,
     Forward,
-    HandStore,
     Serve,
     attempts_of,
     check_archive,
     fits_in,
-    name_of,
     rows_of,
     states_of,
     units_of,
     wait_for,
 )
 
+from hand_daq import HandStore, name_of
 from raftwright import rawfile
 from raftwright.events import Event, open_subscriber
 

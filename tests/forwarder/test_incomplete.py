@@ -14,19 +14,17 @@ from stand import (
     ROW,
     SAMPLE,
     Forward,
-    HandImage,
-    HandStore,
     Serve,
     attempts_of,
     check_archive,
     fits_in,
-    name_of,
     rows_of,
     states_of,
     units_of,
     wait_for,
 )
 
+from hand_daq import HandImage, HandStore, name_of
 from raftwright.events import open_subscriber
 from raftwright.stream.faults import Faults
 

@@ -15,18 +15,17 @@ from stand import (
     LOCATIONS,
     ROW,
     Forward,
-    HandStore,
     Run,
     Serve,
     attempts_of,
     check_archive,
     fits_in,
-    name_of,
     states_of,
     units_of,
     wait_for,
 )
 
+from hand_daq import HandStore, name_of
 from raftwright.events import open_subscriber
 from raftwright.forwarder import open_journal
 
@@ -179,6 +178,7 @@ def test_kills_again_and_again(daq: HandStore, serve: Serve, run: Run, out: Path
             programs[number // 6 % 2] = run(server.endpoint, *options)
         image.mend()
     wait_for(lambda: states_of(path) == {"done": 72}, 40)
+    wait_for(lambda: all(program.ready for program in programs), 20, programs)
     for program in programs:
         assert program.end() == 0
     assert len(check_archive(out, path, daq.all)) == 216

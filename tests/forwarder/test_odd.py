@@ -18,18 +18,17 @@ from stand import (
     LOCATIONS,
     ROW,
     Forward,
-    HandStore,
     Run,
     Serve,
     attempts_of,
     check_archive,
-    name_of,
     states_of,
     units_of,
     wait_for,
 )
 
 import raftwright
+from hand_daq import HandStore, name_of
 from raftwright.daq import Registers
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
 from raftwright.forwarder import Forwarder, Settings, open_journal, read_settings

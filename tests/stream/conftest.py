@@ -1,10 +1,9 @@
-"""What the tests of the stream share: a client that is as plain as can be and can do what it must not, and a
-store whose images arrive when the test says so."""
+"""What the tests of the stream share: a client that is as plain as can be and can do what it must not, and
+stores."""
 
 from __future__ import annotations
 
 import itertools
-import queue
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -13,16 +12,13 @@ import msgspec
 import pytest
 import zmq
 
-from raftwright import _core
-from raftwright.daq import ImageInfo, Notice, SimulatedImage, SimulatedStore, SourceInfo, simulate_image
-from raftwright.daq.store import Store, check_range, cut_gaps, writable_view
-from raftwright.errors import NotFoundError
+from hand_daq import SMALL, HandStore
+from raftwright.daq import SimulatedStore
+from raftwright.daq.store import Store
 from raftwright.stream.server import Limits, Server
 from raftwright.stream.wire import Header, Type, check_body, image_key, pack, source_key, unpack
 
 MIB = 1 << 20
-SMALL = [3, 0, 20, 0, 0, 5, 0, 14, 0, 2, 1]
-"""28 x 16 pixels a segment: science sources of 48384 bytes."""
 
 
 class Plain:
@@ -142,100 +138,6 @@ class Plain:
         raise AssertionError("no END")
 
 
-class LiveSource:
-    """A source that has what the test gave it."""
-
-    def __init__(self, info: SourceInfo, data: bytes) -> None:
-        self.base = info
-        self.data = data
-        self.arrived: list[tuple[int, int]] = []
-        self.final = False
-        self.error: Exception | None = None
-        self.asked = 0
-
-    @property
-    def info(self) -> SourceInfo:
-        if not self.final:
-            return self.base
-        gaps = tuple(cut_gaps(tuple(self.arrived), 0, self.base.bytes))
-        return msgspec.structs.replace(self.base, crc32c=f"{_core.crc32c(self.data):08x}", gaps=gaps)
-
-    def available(self, offset: int, length: int) -> list[tuple[int, int]]:
-        self.asked += 1
-        check_range(self.base, offset, length)
-        if self.error is not None:
-            raise self.error
-        cut = [(max(a, offset), min(b, offset + length)) for a, b in self.arrived]
-        return [(a, b) for a, b in cut if a < b]
-
-    def read(self, offset: int, length: int) -> bytes:
-        check_range(self.base, offset, length)
-        if self.error is not None:
-            raise self.error
-        return self.data[offset : offset + length]
-
-    def readinto(self, offset: int, buffer: Any) -> int:
-        view = writable_view(buffer)
-        part = self.read(offset, min(len(view), self.base.bytes - offset))
-        view[: len(part)] = part
-        return len(part)
-
-
-class LiveImage:
-    def __init__(self, simulated: SimulatedImage) -> None:
-        self.base = simulated.info
-        self.sources = {
-            info.location: LiveSource(info, simulated.source(info.location).read(0, info.bytes))
-            for info in simulated.info.sources
-        }
-
-    @property
-    def info(self) -> ImageInfo:
-        return msgspec.structs.replace(self.base, sources=tuple(s.info for s in self.sources.values()))
-
-    def source(self, location: str) -> LiveSource:
-        if location not in self.sources:
-            raise NotFoundError(f"no source {location!a}")
-        return self.sources[location]
-
-    def complete(self) -> None:
-        for source in self.sources.values():
-            source.arrived = [(0, source.base.bytes)]
-            source.final = True
-
-
-class LiveStore:
-    """Images appear, grow and go as the test says."""
-
-    def __init__(self, *names: str) -> None:
-        self.all = {name: LiveImage(simulate_image("LSSTComCam", name, registers=SMALL)) for name in names}
-        self.events: queue.Queue[Notice] = queue.Queue()
-        self.slow = 0.0
-
-    def folders(self) -> list[str]:
-        time.sleep(self.slow)
-        return ["raw"] if self.all else []
-
-    def images(self, folder: str | None = None) -> list[str]:
-        found = [n for n, i in self.all.items() if all(s.final for s in i.sources.values())]
-        return sorted(found) if folder in (None, "raw") else []
-
-    def underway(self) -> list[str]:
-        return sorted(set(self.all) - set(self.images()))
-
-    def image(self, name: str) -> LiveImage:
-        if name not in self.all:
-            raise NotFoundError(f"no image {name[:40]!a}")
-        return self.all[name]
-
-    def notices(self, timeout: float | None = None) -> Iterator[Notice]:
-        while True:
-            try:
-                yield self.events.get(timeout=timeout)
-            except queue.Empty:
-                return
-
-
 @pytest.fixture
 def plain() -> Iterator[Callable[..., Plain]]:
     """Makes connections that are closed at the end."""
@@ -267,9 +169,13 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def live() -> LiveStore:
+def live() -> HandStore:
     """One image, CC_S_20261122_000001, of which nothing has arrived."""
-    return LiveStore("CC_S_20261122_000001")
+    store = HandStore()
+    image = store.make(1)
+    image.hold(0)
+    store.all[image.base.name] = image
+    return store
 
 
 @pytest.fixture(scope="session")

@@ -349,7 +349,7 @@ def test_an_image_that_is_deleted_meanwhile(serve: Serve, receive: Any, live: An
 
 def test_a_store_with_a_problem_is_asked_again(serve: Serve, receive: Any, live: Any) -> None:
     image = live.all[NAME]
-    image.complete()
+    image.mend()
     source = image.source(PLACE)
     source.error = StorageError(5, "the disk is away", "disk")
     receiver = receive(serve(live))
@@ -457,7 +457,7 @@ def test_a_server_that_dies_and_comes_back(serve: Serve, receive: Any, live: Any
     assert receiver.run(0.5) == []
     first.stop()
     assert receiver.run(0.5) == []
-    live.all[NAME].complete()
+    live.all[NAME].mend()
     serve(live, f"tcp://127.0.0.1:{port}", heartbeat=0.2)
     finish(receiver, fetch)
     assert fetch.outcome == "complete"

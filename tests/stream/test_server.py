@@ -27,6 +27,7 @@ from raftwright.daq import (
 from raftwright.daq.info import decode_description
 from raftwright.errors import NotFoundError, StorageError, UsageError
 from raftwright.stream import Server
+from raftwright.stream.control import Control
 from raftwright.stream.server import Limits
 from raftwright.stream.wire import Header, Type, image_key, source_key
 
@@ -488,10 +489,10 @@ def test_what_a_store_does_not_tell_is_found_in_its_catalogue(
     server = serve(live, observer=heard.append)
     client = plain(server.endpoints["notices"], kind=zmq.SUB, SUBSCRIBE=b"RWST")
     assert client.answer()[1]["kind"] == "alive"
-    live.all[NAME].complete()
-    live.all["CC_S_20261122_000002"] = type(live.all[NAME])(
-        simulate_image("LSSTComCam", "CC_S_20261122_000002", registers=SMALL)
-    )
+    live.all[NAME].mend()
+    later = live.make(2)
+    later.hold(0)
+    live.all["CC_S_20261122_000002"] = later
     found = set()
     until = time.monotonic() + 5
     while len(found) < 2 and time.monotonic() < until:
@@ -614,6 +615,20 @@ def test_a_store_that_fails_for_a_while_is_watched_again(serve: Serve, plain: Co
     assert server.status()["notices"]["store_errors"] >= 1
 
 
+def test_a_mistake_in_a_thread_of_a_socket_does_not_end_it(
+    serve: Serve, plain: Connect, live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug met by one message must not make the server deaf to all others."""
+    server = serve(live)
+    client = plain(server.endpoint)
+    monkeypatch.setattr(Control, "_greet", lambda *_: 1 // 0)
+    client.send(Header(Type.HELLO, 1), b"{}")
+    assert client.receive(0.5) is None
+    monkeypatch.undo()
+    assert client.query("underway")["images"] == ["CC_S_20261122_000001"]
+    assert server.status()["control"]["internal"] == 1
+
+
 def test_a_server_can_pass_on_what_another_serves(serve: Serve, plain: Connect, live: Any) -> None:
     from raftwright.stream.client import NetworkStore
 
@@ -630,7 +645,7 @@ def test_a_server_can_pass_on_what_another_serves(serve: Serve, plain: Connect, 
         while header.type is Type.WAIT:
             header, body = client.receive()
         assert (header.offset, body) == (0, source.data[:4096])
-        live.all[NAME].complete()
+        live.all[NAME].mend()
         rest = list(client.messages(number, 20))
         assert rest[-1][0].type is Type.END
         data = b"".join(part for head, part in rest if head.type is Type.CHUNK)

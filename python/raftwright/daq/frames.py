@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
-from typing import Protocol
+from functools import partial
+from typing import Protocol, Unpack
 
 import msgspec
 
@@ -12,9 +12,7 @@ from raftwright import _core
 from raftwright.camera import Camera
 from raftwright.camera import camera as find_camera
 from raftwright.daq.info import ImageInfo
-from raftwright.daq.registers import Registers
-from raftwright.daq.simulated import Pattern, SimulatedImage, simulate_image
-from raftwright.daq.sky import SkyModel
+from raftwright.daq.simulated import Look, simulate_image
 from raftwright.daq.store import Source, Store, cut_gaps
 from raftwright.errors import NotFoundError, UsageError
 
@@ -65,14 +63,9 @@ class SimulatedFrames:
         camera: Camera | str,
         seed: int = 0,
         *,
-        locations: Iterable[str] | None = None,
-        rafts: Iterable[str] | None = None,
-        pattern: Pattern = "sky",
-        registers: Registers | list[int] | tuple[int, ...] | None = None,
-        model: SkyModel | None = None,
-        folder: str = "raw",
         distinct: int | None = None,
         losing: float = 0.0,
+        **look: Unpack[Look],
     ) -> None:
         """As for `simulate_image`, which also says what is raised.
 
@@ -82,12 +75,7 @@ class SimulatedFrames:
         """
         self.camera = find_camera(camera)
         self.seed = seed
-        self.folder = folder
-        self._locations = None if locations is None else tuple(locations)
-        self._rafts = None if rafts is None else tuple(rafts)
-        self._pattern: Pattern = pattern
-        self._registers = registers
-        self._model = model
+        self._image = partial(simulate_image, self.camera, seed=seed, **look)
         self._distinct = distinct
         self._losing = losing
         self._kept: dict[int, Loaded] = {}
@@ -103,19 +91,6 @@ class SimulatedFrames:
     def code(self) -> str:
         """That of the camera."""
         return self.camera.code
-
-    def _image(self, name: str) -> SimulatedImage:
-        return simulate_image(
-            self.camera,
-            name,
-            seed=self.seed,
-            locations=self._locations,
-            rafts=self._rafts,
-            pattern=self._pattern,
-            registers=self._registers,
-            model=self._model,
-            folder=self.folder,
-        )
 
     def info(self, number: int, name: str) -> ImageInfo:  # noqa: ARG002 - the name says it all
         """What `simulate_image` says."""

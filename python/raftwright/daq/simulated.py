@@ -6,8 +6,9 @@ import datetime
 import re
 import threading
 import urllib.parse
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Collection, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack
 
 import msgspec
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = [
+    "Look",
     "Pattern",
     "SimulatedImage",
     "SimulatedSource",
@@ -42,6 +44,17 @@ Pattern: TypeAlias = Literal["sky", "coordinates"]
 _SOFTWARE = "raftwright-simulation/1"
 _NAME_TIME = re.compile(r"_([0-9]{8})_([0-9]{6})\Z")
 _MAX_IMAGES = 999_999
+
+
+class Look(TypedDict, total=False):
+    """What images show and how they are read out, as for `simulate_image`."""
+
+    locations: Collection[str] | None
+    rafts: Collection[str] | None
+    pattern: Pattern
+    registers: Registers | list[int] | tuple[int, ...] | None
+    model: SkyModel | None
+    folder: str
 
 
 class SimulatedSource:
@@ -142,8 +155,8 @@ def simulate_image(
     name: str,
     *,
     seed: int = 0,
-    locations: Iterable[str] | None = None,
-    rafts: Iterable[str] | None = None,
+    locations: Collection[str] | None = None,
+    rafts: Collection[str] | None = None,
     pattern: Pattern = "sky",
     registers: Registers | list[int] | tuple[int, ...] | None = None,
     model: SkyModel | None = None,
@@ -273,12 +286,7 @@ class SimulatedStore:
         count: int = 1,
         names: Iterable[str] | None = None,
         day: str = "20261122",
-        folder: str = "raw",
-        locations: Iterable[str] | None = None,
-        rafts: Iterable[str] | None = None,
-        pattern: Pattern = "sky",
-        registers: Registers | list[int] | tuple[int, ...] | None = None,
-        model: SkyModel | None = None,
+        **look: Unpack[Look],
     ) -> None:
         """`count` images of a day, `<code>_S_<day>_000001` and on (S: simulated), or the given ones.
 
@@ -290,13 +298,8 @@ class SimulatedStore:
                 raise UsageError(f"count is {count}; a day has up to {_MAX_IMAGES} images")
             names = [f"{self.camera.code}_S_{day}_{number:06d}" for number in range(1, count + 1)]
         self._names = sorted(set(names))
-        self._folder = folder
-        self._locations = None if locations is None else tuple(locations)
-        self._rafts = None if rafts is None else tuple(rafts)
-        self._seed = seed
-        self._pattern: Pattern = pattern
-        self._registers = registers
-        self._model = model
+        self._folder = look.get("folder", "raw")
+        self._make = partial(simulate_image, self.camera, seed=seed, **look)
         if self._names:
             self.image(self._names[0])  # refuses now what would be refused later
 
@@ -317,17 +320,7 @@ class SimulatedStore:
         if name not in self._names:
             some = f"they run from {self._names[0]} to {self._names[-1]}" if self._names else "there are none"
             raise NotFoundError(f"no simulated image {ascii(name)[:80]}; {some}")
-        return simulate_image(
-            self.camera,
-            name,
-            seed=self._seed,
-            locations=self._locations,
-            rafts=self._rafts,
-            pattern=self._pattern,
-            registers=self._registers,
-            model=self._model,
-            folder=self._folder,
-        )
+        return self._make(name)
 
     def notices(self, timeout: float | None = None) -> Iterator[Notice]:  # noqa: ARG002 - nothing ever happens
         """None."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,6 +16,7 @@ from raftwright.stream import wire
 from raftwright.stream.faults import Chooser
 from raftwright.stream.messages import NoticeBody, encode
 from raftwright.stream.shelf import Shelf
+from raftwright.stream.socket_threads import SocketThreads
 from raftwright.stream.wire import Header, Type
 
 __all__ = ["Announcer"]
@@ -34,7 +33,7 @@ _MOST: Final = 100_000
 """Notices that may wait."""
 
 
-class Announcer:
+class Announcer(SocketThreads):
     """Publishes notices of a store; what its notices leave out is found by comparing its catalogue."""
 
     def __init__(
@@ -47,56 +46,32 @@ class Announcer:
         chooser: Chooser | None = None,
         observer: Callable[[Notice], None] | None = None,
     ) -> None:
+        super().__init__("stream notices", "stream watch")
         self._store = store
         self._shelf = shelf
         self._session = session
         self._heartbeat = heartbeat
         self._chooser = chooser
         self._observer = observer
-        self._stop = threading.Event()
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._waiting: deque[Notice] = deque()
         self._underway: set[str] = set()
         self._complete: set[str] = set()
         self._told: dict[tuple[str, str | None], float] = {}
         self._sequence = 0
-        self.counts: Counter[str] = Counter()
-        self._threads = [
-            threading.Thread(target=self._publish, name="stream notices", daemon=True),
-            threading.Thread(target=self._watch, name="stream watch", daemon=True),
-        ]
-        self.socket: Any = None
+        self._quiet_since = time.monotonic()
 
     def start(self, socket: Any) -> None:
         """Takes over a bound socket. What is in the store now is no news."""
-        self.socket = socket
         try:
             self._underway = set(self._store.underway())
             self._complete = set(self._store.images())
         except RaftwrightError as error:
             _log.warning("the catalogue cannot be read: %s", error)
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        """Asks the threads to end."""
-        self._stop.set()
-        os.eventfd_write(self._fd, 1)
-
-    def join(self, timeout: float) -> bool:
-        """Waits for them; whether they ended."""
-        until = time.monotonic() + timeout
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, until - time.monotonic()))
-        if any(thread.is_alive() for thread in self._threads):
-            return False
-        os.close(self._fd)
-        return True
+        super().start(socket)
 
     # -- what happens
 
-    def _watch(self) -> None:
+    def _with_store(self) -> None:
         while not self._stop.is_set():
             begun = time.monotonic()
             pause = _STATIC
@@ -170,33 +145,23 @@ class Announcer:
             self._waiting.clear()
             notice = Notice("missed", "")
         self._waiting.append(notice)
-        os.eventfd_write(self._fd, 1)
+        self._wake()
 
     # -- the socket
 
-    def _publish(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self.socket, zmq.POLLIN)
-        poller.register(self._fd, zmq.POLLIN)
-        quiet_since = time.monotonic()
-        try:
-            while not self._stop.is_set():
-                left = quiet_since + self._heartbeat - time.monotonic()
-                events = dict(poller.poll(max(0, int(left * 1000) + 1)))
-                if self._fd in events:
-                    os.eventfd_read(self._fd)
-                if self.socket in events:
-                    self._subscriptions()
-                while self._waiting:
-                    self._tell(self._waiting.popleft())
-                    quiet_since = time.monotonic()
-                if time.monotonic() - quiet_since >= self._heartbeat:
-                    self._send(NoticeBody("alive"))
-                    quiet_since = time.monotonic()
-        except zmq.ContextTerminated:
-            return
-        finally:
-            self.socket.close()
+    def _patience(self) -> int:
+        left = self._quiet_since + self._heartbeat - time.monotonic()
+        return max(0, int(left * 1000) + 1)
+
+    def _turn(self, readable: bool) -> None:
+        if readable:
+            self._subscriptions()
+        while self._waiting:
+            self._tell(self._waiting.popleft())
+            self._quiet_since = time.monotonic()
+        if time.monotonic() - self._quiet_since >= self._heartbeat:
+            self._send(NoticeBody("alive"))
+            self._quiet_since = time.monotonic()
 
     def _subscriptions(self) -> None:
         """Reads who subscribes; nobody needs to know."""

@@ -33,7 +33,7 @@ _FRESH: Final = 0.5
 """Seconds for which a greeting is as good as a new one."""
 _ENDPOINT: Final = ("tcp://", "ipc://")
 
-_TROUBLE: Final = {
+_TROUBLE: Final[dict[int, str]] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the server does not let this key in",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the handshake failed; are keys used on both sides, and is "
     "the server's key right?",

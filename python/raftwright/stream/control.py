@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
-import threading
-import time
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -32,6 +29,7 @@ from raftwright.stream.messages import (
 )
 from raftwright.stream.refusals import Refusals
 from raftwright.stream.shelf import Shelf
+from raftwright.stream.socket_threads import SocketThreads
 from raftwright.stream.wire import Header, Type, WireError
 
 __all__ = ["Catalogue", "Control"]
@@ -118,70 +116,33 @@ def _state(image: DaqImage, location: str) -> SourceState:
         return SourceState(final=True, available=0)  # a pull will be told why
 
 
-class Control:
+class Control(SocketThreads):
     """Serves the control socket. Queries have a thread of their own: a slow store delays no PONG."""
 
     def __init__(
         self, catalogue: Catalogue, welcome: Callable[[], Welcome], session: int, refusals: Refusals
     ) -> None:
+        super().__init__("stream control", "stream catalogue")
         self._catalogue = catalogue
         self._welcome = welcome
         self._session = session
         self._refusals = refusals
-        self._stop = threading.Event()
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._queries: queue.Queue[tuple[bytes, int, Query, str] | None] = queue.Queue(_MOST_WAITING)
         self._answers: deque[tuple[bytes, Header, bytes]] = deque()
-        self.counts: Counter[str] = Counter()
-        self._threads = [
-            threading.Thread(target=self._run, name="stream control", daemon=True),
-            threading.Thread(target=self._work, name="stream catalogue", daemon=True),
-        ]
-        self.socket: Any = None
-
-    def start(self, socket: Any) -> None:
-        """Takes over a bound socket."""
-        self.socket = socket
-        for thread in self._threads:
-            thread.start()
 
     def stop(self) -> None:
         """Asks the threads to end."""
-        self._stop.set()
-        os.eventfd_write(self._fd, 1)
+        super().stop()
         try:
             self._queries.put_nowait(None)
         except queue.Full:
             return  # the worker looks at `_stop` after each
 
-    def join(self, timeout: float) -> bool:
-        """Waits for them; whether they ended. A store that hangs keeps the one that asks it."""
-        until = time.monotonic() + timeout
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, until - time.monotonic()))
-        if any(thread.is_alive() for thread in self._threads):
-            return False
-        os.close(self._fd)
-        return True
-
-    def _run(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self.socket, zmq.POLLIN)
-        poller.register(self._fd, zmq.POLLIN)
-        try:
-            while not self._stop.is_set():
-                events = dict(poller.poll(1000))
-                if self._fd in events:
-                    os.eventfd_read(self._fd)
-                while self._answers:
-                    self._send(*self._answers.popleft())
-                if self.socket in events:
-                    self._receive()
-        except zmq.ContextTerminated:
-            return
-        finally:
-            self.socket.close()
+    def _turn(self, readable: bool) -> None:
+        while self._answers:
+            self._send(*self._answers.popleft())
+        if readable:
+            self._receive()
 
     def _receive(self) -> None:
         for _ in range(_BATCH):
@@ -259,7 +220,7 @@ class Control:
 
     # -- the thread of the store
 
-    def _work(self) -> None:
+    def _with_store(self) -> None:
         while not self._stop.is_set():
             entry = self._queries.get()
             if entry is None:
@@ -280,4 +241,4 @@ class Control:
                 answer = self._problem(request, "internal", f"{type(error).__name__}: {error}")
             self._answers.append((identity, *answer))
             if not self._stop.is_set():
-                os.eventfd_write(self._fd, 1)
+                self._wake()
