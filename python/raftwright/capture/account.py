@@ -62,6 +62,8 @@ class Account:
         self._observer = observer
         self._lock = threading.Lock()
         self._images: OrderedDict[tuple[str, str], _Image] = OrderedDict()
+        self.ended_units = 0
+        """Units that ended, whatever became of them."""
         self.written = metrics.counter("files", "Raw files written")
         self.written_bytes = metrics.counter("file_bytes", "Bytes of raw files written")
         self.packed_bytes = metrics.counter("received_bytes", "Bytes of streams received")
@@ -87,6 +89,7 @@ class Account:
     def ended(self, work: Work, outcome: Outcome, report: SourceReport | None) -> None:
         """A unit ended, and the journal knows. Called before it leaves the hand."""
         self.units[outcome.state if outcome.state in self.units else "open"].add()
+        self.ended_units += 1
         self.packed_bytes.add(outcome.received)
         if outcome.state not in ("done", "open"):
             lost = work.source.bytes - outcome.received

@@ -82,6 +82,11 @@ class Dispatcher:
         self._schedule.nudge()
         self._thread.join(timeout)
 
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """The one."""
+        return [self._thread]
+
     def _run(self) -> None:
         while not self._stop.is_set():
             try:

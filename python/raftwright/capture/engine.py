@@ -13,6 +13,7 @@ from raftwright.capture.schedule import Schedule
 from raftwright.capture.writing import Writers
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping
     from typing import Any
 
@@ -115,6 +116,11 @@ class Engine:
     def idle(self) -> bool:
         """Whether nothing waits and nothing is in hand."""
         return not self.schedule.waiting() and not self.schedule.in_hand()
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """All that have to live while it works."""
+        return [*self.dispatcher.threads, *self.receivers.threads, *self.writers.threads]
 
     # -- from hand to hand
 

@@ -52,6 +52,11 @@ class Receivers:
             lane.thread.join(max(0.1, end - time.monotonic()))
 
     @property
+    def threads(self) -> list[threading.Thread]:
+        """Those that receive."""
+        return [lane.thread for lane in self._lanes]
+
+    @property
     def outstanding(self) -> int:
         """Bytes that were asked for and did not come yet."""
         return sum(lane.outstanding for lane in self._lanes)

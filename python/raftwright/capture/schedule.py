@@ -159,6 +159,11 @@ class Schedule:
         with self._changed:
             return sum(1 for key in self._in_hand if image in (None, key.image))
 
+    def hands(self) -> list[UnitKey]:
+        """Units that are being worked on."""
+        with self._changed:
+            return list(self._in_hand)
+
     @property
     def used(self) -> int:
         """Bytes that are reserved."""

@@ -89,6 +89,11 @@ class Writers:
         for thread in self._threads:
             thread.join(max(0.1, end - time.monotonic()))
 
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """Those that write."""
+        return self._threads
+
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             work, outcome, report = item
@@ -104,8 +109,13 @@ class Writers:
             finally:
                 _let_go(work)
             del item
-            self._enter(work, outcome)
-            self._told(work, outcome, report)
+            try:
+                self._enter(work, outcome)
+                self._told(work, outcome, report)
+            except Exception:  # a writer that dies is one that all others wait for
+                _log.exception(
+                    "%s %s: what became of it could not be told", work.image.name, work.source.location
+                )
             work.fetch = None
             del work, outcome, report
 

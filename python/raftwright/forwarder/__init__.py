@@ -26,7 +26,14 @@ __all__ = [
     "read_settings",
 ]
 
-_HOMES = {"Forwarder": "service", "Settings": "settings", "read_settings": "settings"}
+_HOMES = {
+    "Forwarder": "service",
+    "NAME": "service",
+    "SHARED": "settings",
+    "Settings": "settings",
+    "build": "service",
+    "read_settings": "settings",
+}
 
 
 def __getattr__(name: str) -> Any:

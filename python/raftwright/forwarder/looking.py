@@ -92,6 +92,19 @@ class Lookout:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
 
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """All that have to live while it looks."""
+        return self._threads
+
+    def change(self, settings: Settings) -> None:
+        """Other boards, folder or time between sweeps from now on; all images are looked at again."""
+        self._settings = settings
+        with self._lock:
+            self._ended.clear()
+        self._cursor = None
+        self._wanted.set()
+
     def look_again(self, image: str | None = None) -> None:
         """Asks for a sweep soon; with an image, what was known of that is forgotten."""
         if image is not None:

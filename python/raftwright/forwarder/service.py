@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import msgspec
 
 from raftwright.capture.engine import Engine
 from raftwright.capture.troubles import Troubles
@@ -15,22 +17,27 @@ from raftwright.errors import RaftwrightError, StorageError
 from raftwright.forwarder.looking import Lookout
 from raftwright.forwarder.settings import Settings
 from raftwright.forwarder.sqlite_journal import LEASE, SqliteJournal
-from raftwright.metrics import Metrics
+from raftwright.service.base import Life, Service
 from raftwright.stream import NetworkStore, keep_message_memory
 
 if TYPE_CHECKING:
     from raftwright.capture.work import Work
     from raftwright.forwarder.journal import Outcome, Unit
-    from raftwright.metrics import StatusServer
+    from raftwright.service import Task
+    from raftwright.service.common import Common
 
-__all__ = ["Forwarder"]
+__all__ = ["NAME", "Forwarder", "build"]
 
 _log = logging.getLogger("raftwright.forwarder")
 
+NAME: Final = "forwarder"
+
 _MOST_LISTED: Final = 100
+_PATIENCE: Final = 45.0
+"""Seconds for which units may wait while nothing comes and none ends."""
 
 
-class Forwarder:
+class Forwarder(Service):
     """Takes the images of a server off and writes their raw files, from `start` to `stop`.
 
     `observer` is called, in one of its threads, with what became of each image that is finished.
@@ -41,49 +48,50 @@ class Forwarder:
         Settings that cannot be, a journal or directory that cannot be had.
     """
 
+    NAME = NAME
+    LIVE: ClassVar[frozenset[str]] = frozenset({"rafts", "locations", "folder", "sweep"})
+
     def __init__(
         self,
         settings: Settings,
         *,
+        life: Life | None = None,
         observer: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
-        self.settings = settings
-        self.metrics = Metrics("raftwright_forwarder")
+        own = {"page": settings.metrics, "control": settings.control, "drain": settings.drain}
+        super().__init__(settings, msgspec.structs.replace(life or Life(), **own))
         self.troubles = Troubles()
-        self._begun = time.monotonic()
-        self._state = "new"
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self.page: StatusServer | None = None
+        self._told = observer
+        self._working = False
         self._open_archive()
         self.journal = SqliteJournal(settings.journal_path)
         try:
-            self._assemble(observer)
+            self._assemble()
         except BaseException:
-            self._close()
+            self.close()
             raise
 
-    def _assemble(self, observer: Callable[[Mapping[str, Any]], None] | None) -> None:
+    def _assemble(self) -> None:
         settings = self.settings
         self.store = self._open_store()
         self.publisher = self._open_publisher()
         self.pool = self._open_pool()
+        announcer: Any = None if self.publisher is None else _Announcer(self.publisher, self)
         self.engine = Engine(
             settings,
             self.store,
             self.journal,
             self.metrics,
             self.troubles,
-            publisher=self.publisher,
+            publisher=announcer,
             pool=self.pool,
-            observer=observer,
+            observer=self._image_done,
             after=self._after,
         )
         self.schedule = self.engine.schedule
         self.account = self.engine.account
         self.receivers = self.engine.receivers
         self.lookout = Lookout(settings, self.store, self.journal, self.schedule, self.troubles)
-        self._renewer = threading.Thread(target=self._renew_on, name="renew", daemon=True)
 
     # -- its parts
 
@@ -129,75 +137,81 @@ class Forwarder:
 
     # -- begin and end
 
-    def start(self) -> Self:
-        """Begins; returns at once, whether the server is there or not."""
-        if self.settings.metrics:
-            from raftwright.metrics import StatusServer
-
-            self.page = StatusServer(
-                self.metrics,
-                self.settings.metrics,
-                status=self.status,
-                ready=lambda: self._state == "running",
-            )
+    def open(self) -> None:
+        """Begins; whether the server is there or not."""
         self.journal.renew()
-        self._renewer.start()
+        self.task("renew", self._renew_on)
+        self.pulse(
+            "receiving",
+            lambda: self.schedule.waiting() + self.schedule.in_hand(),
+            patience=_PATIENCE,
+            count=lambda: (self.receivers.stats.get("bytes", 0), self.account.ended_units),
+        )
+        self._working = True
         self.engine.start()
         self.lookout.start()
-        self._state = "running"
-        return self
 
-    def stop(self) -> None:
-        """Finishes what is under way, `drain` seconds at most, gives the rest back, closes everything."""
-        with self._lock:
-            if self._state == "stopped":
-                return
-            if self._state == "new":
-                self._close()
-                self._state = "stopped"
-                return
-            self._state = "stopping"
-            self.lookout.stop()
+    def finish(self, seconds: float) -> None:  # noqa: ARG002 - the engine has it from the settings
+        """Finishes what is under way and gives the rest back."""
+        self.lookout.stop()
+        if self._working:
+            self._working = False
             self.engine.stop()
-            self._stopping.set()
-            self._renewer.join(5.0)
-            self.store.close()
-            self.lookout.join(2.0)
-            self._close()
-            self._state = "stopped"
 
-    def _close(self) -> None:
+    def in_flight(self) -> Collection[Hashable]:
+        """Units that are being received or written."""
+        return self.schedule.hands()
+
+    def threads(self) -> Iterable[threading.Thread]:
+        """Of the engine and the lookout."""
+        return [*self.engine.threads, *self.lookout.threads] if self._working else ()
+
+    def close(self) -> None:
         """Everything that is open; doing it again changes nothing."""
-        for name in ("store", "publisher", "pool", "journal", "page"):
+        if hasattr(self, "lookout"):
+            self.finish(0.0)
+        for name in ("store", "publisher", "pool", "journal"):
             part = getattr(self, name, None)
             if part is not None:
                 try:
                     part.close()
                 except RaftwrightError as error:
                     _log.error("%s", error)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+            if name == "store" and hasattr(self, "lookout"):
+                self.lookout.join(2.0)
 
     @property
     def idle(self) -> bool:
         """Whether catalogue and journal were compared and nothing is left to do now."""
         return self.lookout.swept > 0 and not self.lookout.behind and self.engine.idle
 
+    def apply(self, settings: Settings) -> None:
+        """Other boards, folder or time between sweeps."""
+        self.lookout.change(settings)
+
+    def obey(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`look`: at an image, `{"image": NAME}`, or at all again, at once."""
+        if command != "look" or not set(arguments) <= {"image"}:
+            return super().obey(command, arguments)
+        self.lookout.look_again(arguments.get("image"))
+        return {}
+
     def _after(self, work: Work, outcome: Outcome) -> None:
         if outcome.state in ("incomplete", "failed", "open"):
             self.lookout.look_again(work.image.name)
 
-    def _renew_on(self) -> None:
-        while not self._stopping.wait(LEASE / 4):
+    def _renew_on(self, task: Task) -> None:
+        while not task.wait(LEASE / 4):
             try:
                 self.journal.renew()
                 self.troubles.over("journal", "the journal can be written again")
             except RaftwrightError as error:
                 self.troubles.failed("journal", error)
+
+    def _image_done(self, facts: Mapping[str, Any]) -> None:
+        if self._told is not None:
+            self._told(facts)
+        self.tell("image", facts)
 
     # -- its status
 
@@ -210,10 +224,10 @@ class Forwarder:
             said.append(f"{len(strange)} images or sources cannot be taken, {first}: {strange[first]}")
         return said
 
-    def status(self) -> dict[str, Any]:
-        """As JSON, for the page of figures."""
+    def report(self) -> Mapping[str, Any]:
+        """For the page of figures."""
         now = time.time()
-        problems = self.problems()
+        problems: list[str] = []
         counts: dict[str, int] = {}
         unfinished: list[Unit] = []
         try:
@@ -232,14 +246,11 @@ class Forwarder:
             for unit in unfinished
         ]
         return {
-            "service": "forwarder",
             "name": self.settings.name,
-            "state": self._state,
             "endpoint": self.settings.endpoint,
             "archive": self.settings.out,
             "journal": str(self.journal.path),
             "owner": self.journal.owner,
-            "uptime_s": round(time.monotonic() - self._begun, 1),
             "buffers": {"used": self.schedule.used, "limit": self.schedule.memory},
             "credit": {"used": self.receivers.outstanding},
             "units": counts,
@@ -251,3 +262,21 @@ class Forwarder:
             "problems": problems,
             **({"prompt": self.pool.status()} if self.pool is not None else {}),
         }
+
+
+class _Announcer:
+    """Tells events only where the state of the service says so. Who sweeps finds the files all the same."""
+
+    def __init__(self, publisher: Any, service: Service) -> None:
+        self._publisher = publisher
+        self._service = service
+
+    def publish(self, kind: str, **fields: Any) -> None:
+        """As `Publisher.publish`, or nothing."""
+        if self._service.announcing or self._service.phase != "running":
+            self._publisher.publish(kind, **fields)
+
+
+def build(settings: Settings, common: Common) -> Forwarder:
+    """The forwarder of a site."""
+    return Forwarder(settings, life=common.life(NAME))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -15,7 +15,21 @@ from raftwright.errors import FormatError, NotFoundError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["SHARED", "Settings", "read_settings"]
+
+SHARED: Final = {
+    "out": "archive.root",
+    "endpoint": "daq.endpoint",
+    "folder": "daq.folder",
+    "keys": "daq.keys",
+    "server_key": "daq.server_key",
+    "key_store": "daq.key_store",
+    "events": "events.url",
+    "metrics": "life.page",
+    "control": "life.control",
+    "drain": "life.drain",
+}
+"""What a forwarder of a site takes from the shared sections."""
 
 _Names: TypeAlias = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1)]
 
@@ -42,6 +56,8 @@ class Settings(CaptureSettings, frozen=True, kw_only=True, forbid_unknown_fields
     """Endpoint where events are told; none by default."""
     metrics: str = ""
     """HOST:PORT of the page of figures; none by default."""
+    control: str = ""
+    """Endpoint of the control socket; none by default."""
     prompt: str = ""
     """Name of the pool of shared memory for `raftwright.watch`; none by default."""
     prompt_memory: Annotated[int, Meta(ge=1 << 20)] = 2 << 30

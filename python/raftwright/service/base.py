@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import msgspec
@@ -16,7 +16,7 @@ from raftwright.metrics import Metrics
 from raftwright.service.context import bound
 from raftwright.service.faults import FaultCode, FaultLog
 from raftwright.service.states import COMMANDS, Command, State, target_of
-from raftwright.service.tasks import Task, Tasks
+from raftwright.service.tasks import Pulse, Task, Tasks
 
 if TYPE_CHECKING:
     from raftwright.metrics import StatusServer
@@ -74,6 +74,7 @@ class Service:
         self.metrics = metrics or Metrics(f"raftwright_{self.NAME}")
         self.tasks = Tasks(self.name)
         self.faults = FaultLog()
+        self._pulses: list[Pulse] = []
         self.page: StatusServer | None = None
         self.control: ControlSocket | None = None
         self.observer: Callable[[str, Mapping[str, Any]], None] | None = None
@@ -101,6 +102,17 @@ class Service:
     def quiet(self) -> None:
         """Takes on nothing new from now on: it is about to end."""
 
+    def finish(self, seconds: float) -> None:
+        """The end has come: takes on nothing new and finishes what is under way, within this time."""
+        self.quiet()
+        until = time.monotonic() + seconds
+        while self.in_flight() and time.monotonic() < until:
+            time.sleep(0.02)
+
+    def threads(self) -> Iterable[threading.Thread]:
+        """Those of its parts, which are no tasks and have to live. One that is dead is a fault."""
+        return ()
+
     def in_flight(self) -> Collection[Hashable]:
         """What is under way now, by key. The end waits for it, and `disable`. Must answer at once."""
         return ()
@@ -108,6 +120,7 @@ class Service:
     def close(self) -> None:
         """Lets go of everything. Is called once, also after an `open` that failed half way."""
 
+    @property
     def idle(self) -> bool:
         """Whether nothing is left to do now."""
         return not self.in_flight()
@@ -146,6 +159,18 @@ class Service:
     ) -> Task:
         """A thread that is watched: see `Task`. `once`: it may come to an end."""
         return self.tasks.add(name, function, waiting=waiting, patience=patience, once=once)
+
+    def pulse(
+        self,
+        name: str,
+        waiting: Callable[[], float],
+        *,
+        patience: float = 30.0,
+        count: Callable[[], object] | None = None,
+    ) -> Pulse:
+        """Watches that work which waits is done: see `Pulse`."""
+        self._pulses.append(Pulse(name, waiting, patience=patience, count=count))
+        return self._pulses[-1]
 
     def fault(self, code: FaultCode, reason: str, key: str = "") -> None:
         """Something that it cannot do without does not work. Again while it lasts, it is nothing new."""
@@ -227,10 +252,7 @@ class Service:
                 self._ended.set()
 
     def _drain(self, drain: float) -> None:
-        self._guarded(self.quiet, "take on nothing new")
-        until = time.monotonic() + drain
-        while time.monotonic() < until and self._flying():
-            time.sleep(0.02)
+        self._guarded(lambda: self.finish(drain), "finish what is under way")
         left = len(self._flying())
         if left and drain:
             _log.warning("%d are left unfinished after %g s; they are done at the next start", left, drain)
@@ -298,6 +320,11 @@ class Service:
     def state(self) -> State:
         """STANDBY, DISABLED, ENABLED or FAULT."""
         return self._state
+
+    @property
+    def announcing(self) -> bool:
+        """Whether it tells others what it does: in ENABLED, and in FAULT as far as it can."""
+        return self._state in (State.ENABLED, State.FAULT)
 
     @property
     def enabled(self) -> bool:
@@ -378,6 +405,20 @@ class Service:
             if self.reloader is None:
                 raise UsageError(f"{self.name} was started without a file; there is nothing to reload")
             settings = self.reloader()
+        before = self.settings
+        differ = self.admit(settings)
+        if differ:
+            try:
+                self.apply(settings)
+            except BaseException:
+                self._guarded(lambda: self.apply(before), "go back to the old settings")
+                raise
+            self.settings = settings
+            _log.info("new settings in force: %s", ", ".join(differ))
+        return {"changed": sorted(differ)}
+
+    def admit(self, settings: Any) -> list[str]:
+        """Which settings would change. Raises as `reload`; changes nothing."""
         if type(settings) is not type(self.settings):
             raise UsageError(f"these are no settings of {self.name}")
         before = self.settings
@@ -391,15 +432,7 @@ class Service:
                 "the old configuration stays, start it anew to change that"
             )
         self.check(settings)
-        if differ:
-            try:
-                self.apply(settings)
-            except BaseException:
-                self._guarded(lambda: self.apply(before), "go back to the old settings")
-                raise
-            self.settings = settings
-            _log.info("new settings in force: %s", ", ".join(differ))
-        return {"changed": sorted(differ)}
+        return differ
 
     # -- what it tells
 
@@ -461,9 +494,13 @@ class Service:
                 self.fault(FaultCode.TASK_DIED, reason, task.name)
             else:
                 self.recovered(FaultCode.TASK_DIED, task.name)
-            standing = task.standing()
-            if standing > task.patience:
-                said = f"{task.name}: work waits, and nothing was done for {standing:.0f} s"
-                self.fault(FaultCode.NO_PROGRESS, said, task.name)
+        for thread in self.threads():
+            if not thread.is_alive():
+                self.fault(FaultCode.TASK_DIED, f"{thread.name} is dead; start the service anew", thread.name)
+        for pulse in [*self._pulses, *(task.pulse for task in self.tasks if task.pulse is not None)]:
+            standing = pulse.standing()
+            if standing > pulse.patience:
+                said = f"{pulse.name}: work waits, and nothing was done for {standing:.0f} s"
+                self.fault(FaultCode.NO_PROGRESS, said, pulse.name)
             else:
-                self.recovered(FaultCode.NO_PROGRESS, task.name)
+                self.recovered(FaultCode.NO_PROGRESS, pulse.name)

@@ -211,8 +211,10 @@ def load(
     environment: Mapping[str, str] | None = None,
     options: Iterable[str] = (),
     text: str | None = None,
+    shared_only: bool = False,
 ) -> Config:
-    """Reads all layers and checks them; without a file, those of `DEMO` or `text`.
+    """Reads all layers and checks them; without a file, `text` or `DEMO`. With `shared_only` the sections of
+    services are not looked at.
 
     Raises NotFoundError, StorageError, and ConfigError with file, line and key.
     """
@@ -230,7 +232,7 @@ def load(
     sections = _shared(layers, faults)
     if not faults:
         common = _common(sections, layers)
-        for name in common.services:
+        for name in () if shared_only else common.services:
             _section(layers, name, common, sections, faults)
         if not faults:
             return Config(layers, sections, common)
@@ -295,7 +297,11 @@ def _common(sections: Mapping[str, Any], layers: _Layers) -> Common:
 
 
 def _section(layers: _Layers, name: str, common: Common, sections: dict[str, Any], faults: list[str]) -> None:
-    module = module_of(name)
+    try:
+        module = module_of(name)
+    except ImportError as error:
+        faults.append(_at(layers, Wrong((name,), f"the service cannot be had ({error})")))
+        return
     raw = layers.values.get(name)
     if isinstance(raw, dict):
         for key, shared in getattr(module, "SHARED", {}).items():
@@ -314,6 +320,7 @@ def shared_value(common: Common, service: str, key: str) -> Any:
         "ledger.url": common.ledger,
         "events.url": common.events_of(service),
         "life.page": life.page,
+        "life.control": life.control,
         "life.drain": life.drain,
         "site.camera": common.site.camera,
         **{f"daq.{field}": getattr(common.daq, field) for field in common.daq.__struct_fields__},

@@ -116,6 +116,7 @@ class Simulator(Service):
         if self.store is not None:
             self.store.close()
 
+    @property
     def idle(self) -> bool:
         """Whether all of its images were taken."""
         return bool(self.settings.images) and self.taken >= self.settings.images

@@ -12,7 +12,7 @@ from typing import Final
 from raftwright.errors import RaftwrightError, UsageError
 from raftwright.service.context import bound
 
-__all__ = ["Task", "Tasks"]
+__all__ = ["Pulse", "Task", "Tasks"]
 
 _log = logging.getLogger("raftwright.service")
 
@@ -23,6 +23,47 @@ _DEATHS: Final = 3
 _WINDOW: Final = 60.0
 _STEADY: Final = 5.0
 """Seconds without a death after which a task counts as well again."""
+
+
+class Pulse:
+    """Whether work that waits is done: `waiting` and `count` are asked now and then and must answer at once.
+
+    Where `waiting` is not 0 and nothing happened for `patience` seconds (no `beat`, and `count` is what it
+    was), there is no progress.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        waiting: Callable[[], float],
+        *,
+        patience: float,
+        count: Callable[[], object] | None = None,
+    ) -> None:
+        self.name = name
+        self.patience = patience
+        self._waiting = waiting
+        self._count = count
+        self._counted: object = None
+        self._beat = time.monotonic()
+
+    def beat(self) -> None:
+        """Something was done."""
+        self._beat = time.monotonic()
+
+    def standing(self) -> float:
+        """Seconds for which work has waited and nothing was done; 0 where none waits."""
+        now = time.monotonic()
+        try:
+            counted = None if self._count is None else self._count()
+            waits = self._waiting()
+        except Exception as error:
+            _log.warning("%s: nobody knows whether work waits (%s)", self.name, error)
+            return 0.0
+        if not waits or counted != self._counted:
+            self._counted = counted
+            self._beat = now
+        return now - self._beat
 
 
 class Task:
@@ -53,15 +94,13 @@ class Task:
         """In all."""
         self.restarts = 0
         self.last_error = ""
-        self.patience = patience
+        self.pulse = None if waiting is None else Pulse(name, waiting, patience=patience)
         self._service = service
         self._function = function
-        self._waiting = waiting
         self._once = once
         self._lock = threading.Lock()
         self._recent: deque[float] = deque(maxlen=_DEATHS)
         self._in_row = 0
-        self._beat = self._idle = time.monotonic()
         self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"{service} {name}"[:60], daemon=True)
 
@@ -69,7 +108,8 @@ class Task:
 
     def beat(self) -> None:
         """Something was done."""
-        self._beat = time.monotonic()
+        if self.pulse is not None:
+            self.pulse.beat()
 
     def wait(self, seconds: float) -> bool:
         """Pauses, and says whether it is to end."""
@@ -79,7 +119,7 @@ class Task:
 
     def start(self) -> None:
         """Begins."""
-        self._beat = self._idle = time.monotonic()
+        self.beat()
         self._thread.start()
 
     def stop(self) -> None:
@@ -112,21 +152,6 @@ class Task:
                 self._recent.clear()  # it has run since, for long enough
                 self._in_row = 0
         return ""
-
-    def standing(self) -> float:
-        """Seconds for which work has waited and nothing was done; 0 where none waits."""
-        if self._waiting is None or self._ended:
-            return 0.0
-        now = time.monotonic()
-        try:
-            waits = self._waiting()
-        except Exception as error:
-            _log.warning("%s: nobody knows whether work waits (%s)", self.name, error)
-            return 0.0
-        if not waits:
-            self._idle = now
-            return 0.0
-        return now - max(self._beat, self._idle)
 
     def _pause(self) -> float:
         return min(_LONGEST_PAUSE, _FIRST_PAUSE * float(1 << min(10, self._in_row)))
