@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from raftwright.errors import UsageError
-from raftwright.events.message import Event
+from raftwright.errors import StorageError, UsageError
+from raftwright.events.message import Event, encode
 
 if TYPE_CHECKING:
     from raftwright.events.deadletters import DeadLetters
 
 __all__ = ["Cursors", "EventLog", "Publisher", "Row", "Subscriber", "open_publisher", "open_subscriber"]
+
+
+_log = logging.getLogger("raftwright.events")
 
 
 class Row(NamedTuple):
@@ -50,6 +54,9 @@ class EventLog(Cursors, Protocol):
 
     def after(self, number: int, limit: int) -> Sequence[Row]:
         """At most `limit` rows with greater numbers, in order."""
+
+    def last(self) -> int:
+        """The greatest number of a row that is shown; 0 where there is none."""
 
 
 class Publisher(ABC):
@@ -103,6 +110,9 @@ class Subscriber(ABC):
     repeated: int = 0
     """Events that came again and were left out."""
 
+    def __init__(self, dead: DeadLetters | None) -> None:
+        self._dead = dead
+
     @abstractmethod
     def events(self, timeout: float | None = None) -> Iterator[Event]:
         """Events as they come; ends after `timeout` seconds without one (None: never)."""
@@ -111,13 +121,30 @@ class Subscriber(ABC):
     def done(self, event: Event) -> None:
         """The event is dealt with, and what came of it is safe: it need not be given again."""
 
-    @abstractmethod
     def refuse(self, event: Event, reason: str) -> None:
         """The event cannot be dealt with: it becomes a dead letter, and is done."""
+        if self._set_aside(encode(event), reason, event.publisher):
+            self.done(event)
 
     @abstractmethod
     def close(self) -> None:
         """Ends it. Twice is once."""
+
+    def _set_aside(self, body: bytes, reason: str, source: str) -> bool:
+        """A message that is of no use to us; one of them never ends anything.
+
+        False where it should have been kept and could not be.
+        """
+        self.malformed += 1
+        if self.malformed <= 10 or self.malformed % 1000 == 0:
+            _log.warning("from %s: %s", source, reason)
+        if self._dead is not None:
+            try:
+                self._dead.put(body, reason, source)
+            except StorageError as error:
+                _log.error("%s", error)
+                return False
+        return True
 
     def __iter__(self) -> Iterator[Event]:
         return self.events()

@@ -56,6 +56,8 @@ class FileWritten(Message, frozen=True, kw_only=True):
     adler32: Crc | None = None
     missing_pixels: Bytes = 0
     status: Word = "written"
+    header: Word | None = None
+    """HDRSTATE of the file: complete, partial or missing."""
 
 
 class FileRepaired(FileWritten, frozen=True, kw_only=True):
