@@ -1,0 +1,87 @@
+"""What changed in the ledger, read behind a cursor that lasts: nobody needs to be told for it to be seen.
+
+Files and headers that came are looked at; images that are settled are told to the others. The cursor moves
+once all of it is done: what was read by somebody who died is read again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from raftwright.errors import RaftwrightError
+
+if TYPE_CHECKING:
+    from raftwright.ledger import Ledger
+    from raftwright.ledger.rows import EventRow
+    from raftwright.service import Task
+
+__all__ = ["Chronicle"]
+
+_log = logging.getLogger("raftwright.archiver")
+
+_BATCH: Final = 500
+_LOOK: Final = 1.0
+_THINGS: Final = ("image", "file", "header", "delivery")
+
+
+class Chronicle:
+    """A task, `read`, that hands events of the ledger to `take`, a batch at a time."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        name: str,
+        take: Callable[[list[EventRow]], None],
+        *,
+        active: Callable[[], bool],
+    ) -> None:
+        self._ledger = ledger
+        self._name = name
+        self._take = take
+        self._active = active
+        self._wanted = threading.Event()
+        self._unsaved = 0
+        self.number = -1
+        """How far it has read; -1: it has not begun."""
+        self.trouble = ""
+
+    def wake(self) -> None:
+        """There may be something new."""
+        self._wanted.set()
+
+    def read(self, task: Task) -> None:
+        """The task."""
+        while not task.stopping.is_set():
+            self._wanted.wait(_LOOK)
+            self._wanted.clear()
+            if task.stopping.is_set():
+                return
+            if not self._active():
+                self.number = -1
+                task.beat()
+                continue
+            try:
+                while self._read() and not task.stopping.is_set():
+                    task.beat()
+                self.trouble = ""
+            except RaftwrightError as error:
+                if not self.trouble:
+                    _log.error("the ledger cannot be read: %s", error)
+                self.trouble = str(error)
+                task.wait(0.5)
+            task.beat()
+
+    def _read(self) -> bool:
+        """One batch; whether there may be more."""
+        if self.number < 0:
+            self.number = self._unsaved = self._ledger.events.cursor(self._name)
+        rows = self._ledger.events.after(self.number, _BATCH, _THINGS)
+        if rows:
+            self._take(rows)
+            self.number = rows[-1].number
+        if self.number - self._unsaved >= _BATCH or (not rows and self.number > self._unsaved):
+            self._ledger.events.move_cursor(self._name, self.number)
+            self._unsaved = self.number
+        return len(rows) == _BATCH

@@ -1,0 +1,165 @@
+"""Files of an image as they come: looked at, entered, planned to be delivered; and what the image is with
+them.
+
+Whoever wakes this up only makes it fast. `examine` compares ledger and disk and does what is left to do, as
+often as it is called. Plans are written before the verdict: an image that is complete in the ledger has all
+its deliveries in the queue."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from raftwright.archiver.layout import manifest_of
+from raftwright.errors import RaftwrightError
+from raftwright.ledger.clock import tai
+from raftwright.ledger.rows import FileRow
+from raftwright.rawfile.names import ImageName, image_directory, sidecar_path
+from raftwright.service import bound
+
+if TYPE_CHECKING:
+    from raftwright.archiver.digests import Digests
+    from raftwright.archiver.planning import Planner
+    from raftwright.ledger import Ledger
+    from raftwright.ledger.rows import DeliveryPlan, ImageRow
+    from raftwright.metrics import Metrics
+
+__all__ = ["Gatherer"]
+
+_log = logging.getLogger("raftwright.archiver")
+
+_GONE: Final = frozenset({"lost", "damaged", "conflict"})
+_REMEMBERED: Final = 1000
+
+
+class Gatherer:
+    """Belongs to one thread."""
+
+    def __init__(
+        self, ledger: Ledger, archive: Path, planner: Planner, digests: Digests, metrics: Metrics
+    ) -> None:
+        self._ledger = ledger
+        self._archive = archive
+        self._planner = planner
+        self._digests = digests
+        self._planned: OrderedDict[int, set[tuple[str, str, str]]] = OrderedDict()
+        self._checked = metrics.counter("files_verified", "Files whose sums hold")
+        self._bad = metrics.counter("files_bad", "Files that are gone or whose sums do not hold")
+
+    def examine(self, image_id: int, *, late: bool = False) -> tuple[ImageRow, int]:
+        """Looks at an image; what it is now, and how many deliveries are new.
+
+        Raises NotFoundError, StorageError.
+        """
+        image = self._ledger.images.by_id(image_id)
+        with bound(obsid=image.obsid):
+            files = self._look(image, self._ledger.files.of(image_id))
+            new = self._plan(image_id, self._planner.files(image, files))
+            image = self._ledger.images.judge(image_id, late=late, verified=True)
+            new += self._plan(image_id, self._planner.image(image, self.directory(image)))
+        return image, new
+
+    def directory(self, image: ImageRow) -> Path:
+        """Where its files are."""
+        return image_directory(self._archive, ImageName.parse(image.obsid))
+
+    # -- files
+
+    def _look(self, image: ImageRow, files: list[FileRow]) -> list[FileRow]:
+        """Those that are whole; what is new of them is entered."""
+        known = {file.path: file for file in files}
+        whole: list[FileRow] = []
+        checked: list[str] = []
+        beside: list[FileRow] = []
+        for file in files:
+            if file.status in _GONE:
+                continue
+            if file.verified is None:
+                if not self._holds(file):
+                    continue
+                checked.append(file.path)
+            whole.append(file)
+            if file.kind == "raw":
+                beside += self._beside(image, file, known)
+        if checked:
+            self._ledger.files.all_verified(checked)
+            self._checked.add(len(checked))
+        if beside:
+            self._ledger.files.enter(beside)
+        # A raw file goes nowhere before there is its sidecar.
+        there = {file.path for file in (*whole, *beside)}
+        return [
+            file
+            for file in (*whole, *beside)
+            if file.kind != "raw" or str(sidecar_path(Path(file.path))) in there
+        ]
+
+    def _holds(self, file: FileRow) -> bool:
+        """Whether a file is what the ledger says; the ledger is told where it is not."""
+        found = self._digests.of(file.path)
+        if found is None:
+            self._bad.add()
+            _log.error("%s is in the ledger and not on the disk", file.path)
+            self._ledger.files.lost(file.path, "it is not on the disk any more")
+            return False
+        if (found.bytes, found.crc32c) == (file.bytes, file.crc32c):
+            return True
+        self._bad.add()
+        said = (
+            f"has {found.bytes} bytes and CRC-32C {found.crc32c}, written were {file.bytes} and {file.crc32c}"
+        )
+        _log.error("%s %s", file.path, said)
+        self._ledger.files.verified(file.path, ok=False, reason=said)
+        return False
+
+    def _beside(self, image: ImageRow, raw: FileRow, known: dict[str, FileRow]) -> list[FileRow]:
+        """Sidecar and list of sensors of a raw file, where the ledger does not know them yet."""
+        rows = []
+        for kind, path, detector in (
+            ("sidecar", sidecar_path(Path(raw.path)), raw.detector),
+            ("manifest", manifest_of(image, raw.path), ""),
+        ):
+            if str(path) in known:
+                continue
+            try:
+                found = self._digests.of(path)
+            except RaftwrightError as error:
+                _log.error("%s", error)
+                continue
+            if found is None:
+                _log.error("%s: not there; %s waits for it", path, Path(raw.path).name)
+                continue
+            row = FileRow(
+                image=image.obsid,
+                daq_id=image.daq_id,
+                location=raw.location if detector else "",
+                detector=detector,
+                version=raw.version if detector else 1,
+                path=str(path),
+                bytes=found.bytes,
+                adler32=found.adler32,
+                crc32c=found.crc32c,
+                status="written",
+                kind=kind,
+                verified=tai(),
+            )
+            known[str(path)] = row
+            rows.append(row)
+        return rows
+
+    # -- plans
+
+    def _plan(self, image_id: int, plans: list[DeliveryPlan]) -> int:
+        """Enters deliveries that are not in the queue yet; how many those are."""
+        done = self._planned.setdefault(image_id, set())
+        self._planned.move_to_end(image_id)
+        while len(self._planned) > _REMEMBERED:
+            self._planned.popitem(last=False)
+        new = [plan for plan in plans if (plan.destination, plan.path, plan.crc32c) not in done]
+        if not new:
+            return 0
+        count = self._ledger.deliveries.plan(new)
+        done.update((plan.destination, plan.path, plan.crc32c) for plan in new)
+        return count

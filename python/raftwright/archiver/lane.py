@@ -1,0 +1,401 @@
+"""The queue of one destination: what waits in the ledger goes out in order, some at a time, and never holds
+others.
+
+A lane has threads, limits and troubles of its own. Each file is brought in a thread that may be left behind:
+when a place hangs for longer than the timeout, the delivery is given back to the queue and its thread
+forgotten; what that does when it wakes up is harmless, because names are never taken twice. While a place
+takes nothing at all (an outage), nothing is given up: one file tries again and again, with longer pauses.
+What the place refuses of a file alone is tried so many times, and then is a dead letter until somebody asks
+for it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from raftwright.archiver.destinations import OutageError, Sent
+from raftwright.errors import ConflictError, RaftwrightError
+from raftwright.service import bound
+
+if TYPE_CHECKING:
+    from raftwright.ledger.rows import DeliveryRow
+    from raftwright.metrics import Metrics
+    from raftwright.service import Task
+
+__all__ = ["Ended", "Lane", "Limits", "Queue"]
+
+_log = logging.getLogger("raftwright.archiver")
+
+_LOOK: Final = 1.0
+"""Seconds between two looks into the queue when nobody says that something is there."""
+_SOON: Final = 0.05
+_LEFT_BEHIND: Final = 2
+"""So many times its concurrency of threads may hang before a lane takes on nothing more."""
+
+End: TypeAlias = Literal["delivered", "queued", "failed", "conflict"]
+
+
+class Queue(Protocol):
+    """The deliveries of the ledger, as a lane needs them."""
+
+    def claim(self, destination: str, most: int) -> list[DeliveryRow]: ...
+
+    def end_many(self, ends: Sequence[tuple[DeliveryRow, str, str, float, int]]) -> list[bool]: ...
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a destination or command is granted. Times in seconds."""
+
+    concurrency: int
+    timeout: float
+    retries: int
+    backoff: float
+    longest: float
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How a try ended; what a lane tells."""
+
+    row: DeliveryRow
+    state: End
+    """`queued`: it is tried again."""
+    reason: str = ""
+    sent: Sent | None = None
+    seconds: float = 0.0
+    retry_after: float = 0.0
+    outage: bool = False
+    error: Exception | None = None
+
+
+@dataclass(eq=False)
+class _Run:
+    """A try under way."""
+
+    row: DeliveryRow
+    began: float = field(default_factory=time.monotonic)
+    left: bool = False
+
+
+class Lane:
+    """A queue and those who work on it. `work` is its task; everything else may be called from any thread.
+
+    Parameters
+    ----------
+    send
+        Does what a row says: brings the file there. Raises ConflictError, OutageError, and others for trouble
+        with the file.
+    probe
+        Raises OutageError where nothing would go there now.
+    told
+        Called in the lane's own thread with each try that ended and is written down.
+    active
+        Whether it is to take on work.
+    any_waiting
+        Whether the queue has anything at all; cheaper than to ask for it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        deliveries: Queue,
+        send: Callable[[DeliveryRow], Sent],
+        *,
+        probe: Callable[[], None],
+        told: Callable[[Ended], None],
+        active: Callable[[], bool],
+        any_waiting: Callable[[], bool],
+        metrics: Metrics,
+    ) -> None:
+        self.name = name
+        self.limits = limits
+        self._deliveries = deliveries
+        self._send = send
+        self._probe = probe
+        self._told = told
+        self._active = active
+        self._any_waiting = any_waiting
+        self._runs: set[_Run] = set()
+        self._left: set[object] = set()
+        self._done: queue.SimpleQueue[tuple[_Run, Sent | None, Exception | None] | None] = queue.SimpleQueue()
+        self._unwritten: deque[tuple[_Run, Ended]] = deque()
+        self._poked = True
+        self._quiet = threading.Event()
+        self._next_look = 0.0
+        self._outages = 0
+        self._resume = 0.0
+        self.trouble = ""
+        """Why nothing goes there now; empty where all is well."""
+        self._files = {
+            state: metrics.counter("deliveries", "Tries to deliver that ended", destination=name, state=state)
+            for state in ("delivered", "queued", "failed", "conflict")
+        }
+        self._bytes = metrics.counter("delivered_bytes", "Bytes moved to destinations", destination=name)
+        self._stage = metrics.stage(f"deliver_{name}")
+        metrics.gauge("in_flight", "Files under way", read=lambda: float(len(self._runs)), destination=name)
+        metrics.gauge(
+            "lane_down", "1 where a destination takes nothing", read=self._is_down, destination=name
+        )
+
+    # -- from outside
+
+    def poke(self) -> None:
+        """There may be something new in the queue."""
+        if not self._poked:
+            self._poked = True
+            self._done.put(None)
+
+    def quiet(self) -> None:
+        """Takes on nothing more."""
+        self._quiet.set()
+
+    def in_flight(self) -> list[str]:
+        """Names of what is under way."""
+        return [f"{self.name} {run.row.target or run.row.path}" for run in list(self._runs)]
+
+    def waiting(self) -> float:
+        """Whether a look into the queue is due, for the watch over progress."""
+        return float(time.monotonic() - self._next_look > _LOOK and not self._quiet.is_set())
+
+    def status(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "in_flight": len(self._runs),
+            "left_behind": len(self._left),
+            "trouble": self.trouble,
+            **{state: int(counter.value) for state, counter in self._files.items()},
+        }
+
+    def _is_down(self) -> float:
+        return float(bool(self.trouble))
+
+    # -- its task
+
+    def work(self, task: Task) -> None:
+        """Until the task is to stop. What is under way then stays claimed, and is taken over later."""
+        while not task.stopping.is_set():
+            self._take_results(self._pause())
+            self._give_up_late()
+            self._write_down()
+            try:
+                self._claim()
+            except RaftwrightError as error:
+                self._say(f"the ledger cannot be asked: {error}")
+                self._next_look = time.monotonic() + _LOOK
+            task.beat()
+
+    def _pause(self) -> float:
+        if self._unwritten:
+            return _SOON
+        now = time.monotonic()
+        ends = [run.began + self.limits.timeout for run in self._runs if not run.left]
+        until = [self._next_look, *ends]
+        return max(0.0, min(_LOOK, min(until) - now))
+
+    def _take_results(self, pause: float) -> None:
+        try:
+            item = self._done.get(timeout=pause) if pause > 0 else self._done.get_nowait()
+            while True:
+                if item is not None:
+                    self._ended(*item)
+                item = self._done.get_nowait()
+        except queue.Empty:
+            pass
+
+    # -- taking on
+
+    def _claim(self) -> None:
+        now = time.monotonic()
+        if self._quiet.is_set() or self._unwritten or not (self._poked or now >= self._next_look):
+            return
+        self._next_look = now + _LOOK
+        room = self.limits.concurrency - len(self._runs)
+        if room <= 0 or not self._active():
+            return
+        if len(self._left) >= _LEFT_BEHIND * self.limits.concurrency:
+            self._say(f"{len(self._left)} files hang there; nothing more is sent until one comes back")
+            return
+        if self._outages:
+            if now < self._resume or self._runs:
+                return
+            room = 1  # one file finds out
+            try:
+                self._probed()
+            except OutageError as error:
+                self._outage(str(error))
+                return
+        self._poked = False
+        if not self._any_waiting():
+            return
+        rows = self._deliveries.claim(self.name, room)
+        for row in rows:
+            self._start(row)
+        if len(rows) == room:
+            self._poked = True  # there may be more
+
+    def _probed(self) -> None:
+        """A probe that hangs is an outage too, and holds up nobody but this lane."""
+        answer: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        mark = object()
+
+        def ask() -> None:
+            try:
+                self._probe()
+                answer.put(None)
+            except Exception as error:
+                answer.put(error)
+            finally:
+                self._left.discard(mark)
+
+        threading.Thread(target=ask, name=f"probe {self.name}"[:60], daemon=True).start()
+        self._left.add(mark)
+        try:
+            error = answer.get(timeout=min(self.limits.timeout, 10.0))
+        except queue.Empty:
+            raise OutageError(f"{self.name}: does not answer") from None
+        if error is not None:
+            raise error if isinstance(error, OutageError) else OutageError(f"{type(error).__name__}: {error}")
+
+    def _start(self, row: DeliveryRow) -> None:
+        run = _Run(row)
+        self._runs.add(run)
+        threading.Thread(
+            target=self._try, args=(run,), name=f"{self.name} {Path(row.path).name}"[:60], daemon=True
+        ).start()
+
+    def _try(self, run: _Run) -> None:
+        """In a thread of its own."""
+        with bound(obsid=run.row.obsid, destination=self.name):
+            try:
+                sent = self._send(run.row)
+            except Exception as error:
+                self._done.put((run, None, error))
+            else:
+                self._done.put((run, sent, None))
+
+    # -- ends
+
+    def _ended(self, run: _Run, sent: Sent | None, error: Exception | None) -> None:
+        if run.left:
+            self._left.discard(run)
+            self._poked = True
+            return
+        seconds = time.monotonic() - run.began
+        if sent is not None:
+            self._worked()
+            ended = Ended(row=run.row, state="delivered", sent=sent, seconds=seconds)
+        else:
+            assert error is not None
+            ended = self._failure(run, error, seconds)
+        self._unwritten.append((run, ended))
+
+    def _give_up_late(self) -> None:
+        now = time.monotonic()
+        late = [run for run in self._runs if not run.left and now - run.began > self.limits.timeout]
+        for run in late:
+            run.left = True
+            self._left.add(run)
+            error = OutageError(f"no end within {self.limits.timeout:g} s; given up")
+            self._unwritten.append((run, self._failure(run, error, now - run.began)))
+
+    def _failure(self, run: _Run, error: Exception, seconds: float) -> Ended:
+        reason = (
+            str(error)
+            if isinstance(error, (RaftwrightError, OSError))
+            else f"{type(error).__name__}: {error}"
+        )
+        if not isinstance(error, (RaftwrightError, OSError)):
+            _log.error("%s: %s", self.name, reason, exc_info=error)
+        state: End = "queued"
+        after = 0.0
+        outage = isinstance(error, OutageError)
+        if isinstance(error, ConflictError):
+            state = "conflict"
+        elif outage:
+            self._outage(reason)
+            after = min(self.limits.backoff, 1.0)  # the lane itself waits for longer
+        elif run.row.attempts > self.limits.retries:
+            state = "failed"
+        else:
+            after = self._backoff(run.row.attempts)
+        return Ended(
+            row=run.row,
+            state=state,
+            reason=reason[:2000],
+            seconds=seconds,
+            retry_after=after,
+            outage=outage,
+            error=error,
+        )
+
+    def _backoff(self, tries: int) -> float:
+        whole: float = min(self.limits.backoff * 2 ** min(max(tries - 1, 0), 30), self.limits.longest)
+        return whole * random.uniform(0.5, 1.0)
+
+    def _outage(self, reason: str) -> None:
+        self._say(reason)
+        if time.monotonic() < self._resume:
+            return  # one of several that were under way when it began
+        self._outages += 1
+        pause = self._backoff(self._outages)
+        self._resume = time.monotonic() + pause
+        self._next_look = min(self._resume, time.monotonic() + _LOOK)
+
+    def _worked(self) -> None:
+        self._outages = 0
+        self._resume = 0.0
+        if self.trouble:
+            _log.info("%s: files go there again", self.name)
+            self.trouble = ""
+
+    def _say(self, reason: str) -> None:
+        if not self.trouble:
+            _log.error("%s: %s", self.name, reason)
+        self.trouble = reason
+
+    # -- writing down
+
+    def _write_down(self) -> None:
+        """A delivery stays under way until the ledger knows its end: no more is taken on meanwhile."""
+        if not self._unwritten:
+            return
+        batch = list(self._unwritten)
+        try:
+            ours = self._deliveries.end_many(
+                [
+                    (one.row, one.state, one.reason, one.retry_after, one.sent.bytes if one.sent else 0)
+                    for _, one in batch
+                ]
+            )
+        except RaftwrightError as error:
+            self._say(f"the ledger cannot be written: {error}")
+            return
+        self._unwritten.clear()
+        self._poked = True
+        for (run, ended), mine in zip(batch, ours, strict=True):
+            self._runs.discard(run)
+            self._files[ended.state].add()
+            if ended.sent is not None:
+                self._bytes.add(ended.sent.bytes)
+                self._stage.observe(ended.seconds)
+            if mine:
+                self._tell(ended)
+
+    def _tell(self, ended: Ended) -> None:
+        with bound(obsid=ended.row.obsid, destination=self.name):
+            if ended.state in ("failed", "conflict"):
+                _log.error("%s: %s: %s: %s", self.name, ended.row.path, ended.state, ended.reason)
+            try:
+                self._told(ended)
+            except RaftwrightError as error:
+                _log.error("%s", error)

@@ -1,0 +1,466 @@
+"""The archiver as a whole: what it is made of, what each part tells the others, its status, its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from raftwright.archiver.chronicle import Chronicle
+from raftwright.archiver.delivering import Lanes
+from raftwright.archiver.digests import Digests
+from raftwright.archiver.gathering import Gatherer
+from raftwright.archiver.planning import Planner
+from raftwright.archiver.reporting import Reporter
+from raftwright.archiver.settings import Settings
+from raftwright.archiver.telling import Teller
+from raftwright.archiver.watching import Watch
+from raftwright.errors import NotFoundError, RaftwrightError
+from raftwright.ledger import open_ledger
+from raftwright.service import Service, bound
+
+if TYPE_CHECKING:
+    from raftwright.daq import Store
+    from raftwright.ledger import Ledger
+    from raftwright.ledger.rows import EventRow, ImageRow
+    from raftwright.service import Common, Life, Task
+
+__all__ = ["NAME", "Archiver", "Places", "build"]
+
+_log = logging.getLogger("raftwright.archiver")
+
+NAME: Final = "archiver"
+
+_ROLE: Final = 1.0
+"""Seconds between two looks whether it is us who works."""
+_SOON: Final = 0.03
+"""Seconds in which several hints about an image become one look."""
+_IMAGES: Final = 256
+_AT_A_TIME: Final = 500
+
+
+class Places:
+    """Where an archiver finds the others.
+
+    `store` opens the DAQ's store; `publish` and `listen` are URLs of events, none where there are none.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        ledger: str,
+        store: Callable[[], Store] | None,
+        folder: str = "",
+        publish: str = "",
+        listen: Collection[str] = (),
+    ) -> None:
+        self.root = root
+        self.ledger = ledger
+        self.store = store
+        self.folder = folder
+        self.publish = publish
+        self.listen = tuple(listen)
+
+
+class Archiver(Service):
+    """Gathers, judges and delivers. Raises, from `start`, what the ledger, the DAQ's store and the events
+    raise."""
+
+    NAME: ClassVar[str] = NAME
+    LIVE: ClassVar[frozenset[str]] = frozenset({"sweep", "late", "readout"})
+
+    settings: Settings
+
+    def __init__(self, settings: Settings, places: Places, life: Life | None = None, **more: Any) -> None:
+        super().__init__(settings, life, **more)
+        self.places = places
+        self.role = f"archiver:{settings.instrument or '*'}"
+        self.lanes: Lanes | None = None
+        self.ledger: Ledger | None = None
+        self.watch: Watch | None = None
+        self._active = False
+        self._waiting: OrderedDict[int, tuple[float, bool]] = OrderedDict()
+        """Images to look at: from when on, and whether they are late."""
+        self._news = threading.Condition()
+        self._readouts: dict[int, float] = {}
+        """Images whose readout has ended, and when we saw it."""
+        self._images: OrderedDict[int, ImageRow] = OrderedDict()
+        self._images_lock = threading.Lock()
+        self._store: Store | None = None
+        self._teller = Teller(None)
+        self._closing: list[Callable[[], None]] = []
+
+    # -- begin and end
+
+    def open(self) -> None:
+        """See `Service`."""
+        settings, places = self.settings, self.places
+        self.ledger = ledger = open_ledger(places.ledger)
+        self._closing.append(ledger.close)
+        ledger.renew()
+        ledger.keep_alive()
+        self._teller = Teller(self._publisher())
+        self._closing.append(self._teller.close)
+        self.digests = Digests()
+        self.planner = Planner(settings.destinations, settings.commands)
+        self.gatherer = Gatherer(ledger, places.root, self.planner, self.digests, self.metrics)
+        self.reporter = Reporter(ledger, places.root, settings, self._teller, self.image_of)
+        self.chronicle = Chronicle(ledger, self.role, self._take, active=lambda: self._active)
+        self._take_role()
+        self.task("role", self._keep_role)
+        self.task("gather", self._gather, waiting=self._overdue)
+        self.task("chronicle", self.chronicle.read)
+        self.task("report", self._report)
+        self.lanes = Lanes(
+            settings,
+            ledger,
+            self.digests,
+            self.image_of,
+            told=self.reporter.ended,
+            active=lambda: self._active,
+            metrics=self.metrics,
+        )
+        self._closing.append(self.lanes.close)
+        for lane in self.lanes:
+            self.task(f"deliver {lane.name}", lane.work, waiting=lane.waiting, patience=60.0)
+        self.lanes.warm(places.root)
+        if places.store is not None:
+            self._open_watch(places.store)
+        if places.listen:
+            self.task("events", self._listen)
+        self.metrics.gauge(
+            "active", "1 where it is this archiver that works", read=lambda: float(self._active)
+        )
+        self.metrics.gauge("images_waiting", "Images to look at", read=lambda: float(len(self._waiting)))
+
+    def _publisher(self) -> Any:
+        if not self.places.publish:
+            return None
+        from raftwright.events import open_publisher
+
+        return open_publisher(self.places.publish, name=self.name)
+
+    def _open_watch(self, store: Callable[[], Store]) -> None:
+        assert self.ledger is not None
+        self._store = store()
+        close = getattr(self._store, "close", None)
+        if close is not None:
+            self._closing.append(close)
+        self.watch = Watch(
+            self._store,
+            self.ledger,
+            folder=self.places.folder,
+            instrument=self.settings.instrument,
+            every=lambda: self.settings.sweep,
+            late=lambda: self.settings.late,
+            active=lambda: self._active,
+            announced=self._announced,
+            dead=self._dead,
+        )
+        self.task("notices", self.watch.listen)
+        self.task("sweep", self.watch.sweep, waiting=lambda: float(self._active), patience=120.0)
+
+    def quiet(self) -> None:
+        """Takes on nothing more."""
+        for lane in self.lanes or ():
+            lane.quiet()
+
+    def in_flight(self) -> Collection[Hashable]:
+        """Files on their way."""
+        return [name for lane in self.lanes or () for name in lane.in_flight()]
+
+    def close(self) -> None:
+        """Everything that was opened, the last thing first."""
+        if self.watch is not None:
+            self.watch.stop()
+        while self._closing:
+            try:
+                self._closing.pop()()
+            except RaftwrightError as error:
+                _log.error("%s", error)
+
+    def apply(self, settings: Settings) -> None:
+        """Tasks read what may change each time."""
+
+    # -- whether it is us
+
+    @property
+    def active(self) -> bool:
+        """Whether this is the archiver that works; of several for one instrument one does."""
+        return self._active
+
+    def _take_role(self) -> None:
+        assert self.ledger is not None
+        was = self._active
+        self._active = self.ledger.roles.take(self.role)
+        if self._active == was:
+            return
+        if self._active:
+            _log.info("this archiver is the one that works (%s)", self.role)
+            with self._news:
+                self._readouts.clear()
+        else:
+            _log.warning("another archiver works as %s; this one waits", self.role)
+
+    def _keep_role(self, task: Task) -> None:
+        while not task.wait(_ROLE):
+            try:
+                self._take_role()
+            except RaftwrightError as error:
+                _log.error("%s: %s", self.role, error)
+            task.beat()
+
+    # -- news
+
+    def look_at(self, image_id: int, *, late: bool = False, soon: float = _SOON) -> None:
+        """Wants an image to be looked at."""
+        with self._news:
+            due, was_late = self._waiting.get(image_id, (time.monotonic() + soon, False))
+            self._waiting[image_id] = due, was_late or late
+            self._news.notify()
+
+    def _announced(self, image_id: int, ended: bool) -> None:
+        """The DAQ has news of an image."""
+        with self._news:
+            self._readouts.setdefault(image_id, time.monotonic() + (0.0 if ended else self.settings.readout))
+            if ended:
+                self._readouts[image_id] = min(self._readouts[image_id], time.monotonic())
+        self.look_at(image_id)
+
+    def _dead(self, image_id: int, location: str, reason: str) -> None:
+        """A source comes no more."""
+        image = self.image_of(image_id)
+        _log.error("%s %s: %s", image.obsid, location, reason)
+        self.reporter.dead(image, location, reason)
+        self.look_at(image_id, late=True)
+
+    def _listen(self, task: Task) -> None:
+        """Hints of forwarders and of the header service."""
+        from raftwright.events import open_subscriber
+
+        kinds = ("fileWritten", "fileRepaired", "imageWritten", "headerReady", "missed")
+        with open_subscriber(*self.places.listen, kinds=kinds) as subscriber:
+            while not task.stopping.is_set():
+                for _ in subscriber.events(timeout=0.5):
+                    self.chronicle.wake()
+                    if task.stopping.is_set():
+                        return
+
+    def _take(self, rows: list[EventRow]) -> None:
+        """What changed in the ledger."""
+        pokes: set[str] = set()
+        for row in rows:
+            if row.image_id is None:
+                continue
+            if row.thing in ("file", "header"):
+                self.look_at(row.image_id)
+            elif row.thing == "delivery":
+                if row.new == "queued":
+                    pokes.add(row.detail.get("destination", row.subject.split(" ")[0]))
+                self.reporter.delivery(row)
+            elif row.thing == "image":
+                if row.new == "capturing":
+                    self.look_at(row.image_id)
+                self.reporter.image(row)
+        for name in pokes:
+            self._poke(name)
+
+    def _poke(self, name: str | None = None) -> None:
+        if self.lanes is not None:
+            self.lanes.poke(name)
+
+    # -- gathering
+
+    def _overdue(self) -> float:
+        with self._news:
+            return float(any(time.monotonic() - due > 5.0 for due, _ in self._waiting.values()))
+
+    def _gather(self, task: Task) -> None:
+        """Looks at images that there is news of, and at all that are not settled from time to time."""
+        swept = -1e9
+        while not task.stopping.is_set():
+            if not self._active:
+                swept = -1e9
+                task.wait(0.2)
+                task.beat()
+                continue
+            try:
+                if time.monotonic() - swept >= self.settings.sweep:
+                    self._sweep()
+                    swept = time.monotonic()
+                for image_id, late in self._due(min(1.0, self.settings.sweep)):
+                    self._examine(image_id, late)
+                    task.beat()
+                    if task.stopping.is_set():
+                        return
+            except RaftwrightError as error:
+                _log.error("images cannot be looked at: %s", error)
+                task.wait(0.5)
+            task.beat()
+
+    def _due(self, patience: float) -> list[tuple[int, bool]]:
+        """Images whose time has come; waits for one."""
+        with self._news:
+            if not self._waiting:
+                self._news.wait(patience)
+            now = time.monotonic()
+            due = [image_id for image_id, (when, _) in self._waiting.items() if when <= now]
+            if not due and self._waiting:
+                first = min(when for when, _ in self._waiting.values())
+                self._news.wait(max(0.001, min(first - now, patience)))
+                return []
+            return [(image_id, self._waiting.pop(image_id)[1]) for image_id in due]
+
+    def _examine(self, image_id: int, late: bool) -> None:
+        try:
+            image, new = self.gatherer.examine(image_id, late=late or self._is_late(image_id))
+        except NotFoundError:
+            return
+        except RaftwrightError:
+            self.look_at(image_id, late=late, soon=1.0)
+            raise
+        except Exception as error:  # one image must not stop the others
+            _log.error("image %d: %s: %s", image_id, type(error).__name__, error, exc_info=error)
+            return
+        self._remember(image)
+        if new:
+            self._poke()
+        if image.state in ("complete", "lost"):
+            with self._news:
+                self._readouts.pop(image_id, None)
+        self.chronicle.wake()
+
+    def _is_late(self, image_id: int) -> bool:
+        with self._news:
+            ended = self._readouts.get(image_id)
+        return ended is not None and time.monotonic() - ended > self.settings.late
+
+    def _sweep(self) -> None:
+        """All images that are not settled, and those that lack something."""
+        assert self.ledger is not None
+        after = 0
+        while True:
+            rows = self.ledger.images.select(
+                states=("announced", "capturing"),
+                instrument=self.settings.instrument or None,
+                after_id=after,
+                limit=_AT_A_TIME,
+            )
+            for row in rows:
+                with self._news:
+                    self._readouts.setdefault(row.id, time.monotonic() + self.settings.readout)
+                self.look_at(row.id)
+            if len(rows) < _AT_A_TIME:
+                return
+            after = rows[-1].id
+
+    def image_of(self, image_id: int) -> ImageRow:
+        """An image of the ledger; what does not change of it may be remembered. Raises NotFoundError."""
+        with self._images_lock:
+            known = self._images.get(image_id)
+        if known is not None:
+            return known
+        assert self.ledger is not None
+        image = self.ledger.images.by_id(image_id)
+        self._remember(image)
+        return image
+
+    def _remember(self, image: ImageRow) -> None:
+        with self._images_lock:
+            self._images[image.id] = image
+            self._images.move_to_end(image.id)
+            while len(self._images) > _IMAGES:
+                self._images.popitem(last=False)
+
+    # -- telling
+
+    def _report(self, task: Task) -> None:
+        while not task.wait(1.0):
+            if self._active:
+                with bound(service=self.name):
+                    self.reporter.work()
+            task.beat()
+
+    def obey(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`nightlySummary` of a `dayobs`: counts its files and tells. `again`: queues dead letters once
+        more."""
+        assert self.ledger is not None
+        if command == "nightlySummary":
+            return self.reporter.night(int(arguments.get("dayobs", 0)))
+        if command == "again":
+            destination = arguments.get("destination")
+            count = self.ledger.deliveries.again(
+                None if destination is None else str(destination), states=("failed", "conflict")
+            )
+            self._poke()
+            return {"queued": count}
+        return super().obey(command, arguments)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do now."""
+        if self.phase != "running" or self._waiting or self.lanes is None:
+            return self.phase != "running"
+        if self.watch is not None and not self.watch.swept:
+            return not self._active
+        return not self._active or self.lanes.idle()
+
+    def problems(self) -> list[str]:
+        """See `Service`."""
+        said = [f"{lane.name}: {lane.trouble}" for lane in self.lanes or () if lane.trouble]
+        watch = self.watch
+        if watch is not None:
+            if watch.trouble:
+                said.append(f"the DAQ cannot be asked: {watch.trouble}")
+            if watch.strange:
+                first = next(iter(watch.strange))
+                said.append(f"{len(watch.strange)} images cannot be entered, {first}: {watch.strange[first]}")
+        return said
+
+    def report(self) -> Mapping[str, Any]:
+        """See `Service`."""
+        destinations: dict[str, Any] = {}
+        problems: list[str] = []
+        if self.lanes is not None:
+            try:
+                destinations = self.lanes.status()
+            except RaftwrightError as error:
+                problems.append(str(error))
+        return {
+            "role": self.role,
+            "active": self._active,
+            "archive": str(self.places.root),
+            "images_waiting": len(self._waiting),
+            "files_read": self.digests.taken,
+            "destinations": destinations,
+            "problems": problems,
+        }
+
+
+def build(settings: Settings, common: Common) -> Archiver:
+    """The archiver of a configuration."""
+    daq = common.daq
+
+    def open_daq() -> Store:
+        from raftwright.stream import KeyStore, NetworkStore
+
+        pair = KeyStore(daq.key_store or None).secret(daq.keys) if daq.keys else None
+        return NetworkStore(daq.endpoint, keys=pair, server_key=daq.server_key or None, name=NAME)
+
+    return Archiver(
+        settings,
+        Places(
+            root=common.root,
+            ledger=common.ledger,
+            store=open_daq if daq.endpoint else None,
+            folder=daq.folder,
+            publish=common.events_of(NAME),
+            listen=[url for url in common.events_from() if url != common.events_of(NAME)],
+        ),
+        common.life(NAME),
+    )
