@@ -318,6 +318,7 @@ GROUPS: Final[tuple[Group, ...]] = (
         FILLVAL | I own | Value of the pixels that did not arrive
         FILEVERS | I own | Version of this file; 1 without this card
         REPLACES | S own | File of the version before, with more missing
+        HDRSTATE | S own | Header document: complete, partial or missing
         """,
     ),
 )
@@ -325,7 +326,7 @@ GROUPS: Final[tuple[Group, ...]] = (
 
 _OF_ONE_CAMERA: Final = (
     "EMUIMAGE FACILITY INSTPORT ATM3PORT DOMEAZ SHUTLOWR SHUTUPPR CCDTEMP TEMP_SET GRATING GRATBAND GRATSLOT"
-    " LINSPOS FILLVAL FILEVERS REPLACES"
+    " LINSPOS FILLVAL FILEVERS REPLACES HDRSTATE"
 )
 OCCASIONAL: Final = frozenset(_OF_ONE_CAMERA.split()) | {
     keyword.name for group in GROUPS if group.optional for keyword in group.keywords

@@ -9,13 +9,15 @@ content gives the same bytes; so it is, too, when two processes write the same f
 
 - a *version*, with `versions=True`: the file that is there is of the same image, lacks more pixels, and
   agrees in the others. The new content is `<stem>.v2.fits`; both say so;
-- *kept*, with `versions=True`: as above, but the file that is there lacks no more pixels. It stays alone;
+- *kept*, with `versions=True`: as above, but the file that is there lacks no more pixels, and its sums hold.
+  It stays alone, whatever the new one's header says: what it lacks of its header comes in a later sidecar;
 - a *conflict* otherwise: the content is kept beside as `<name>.conflict-<crc32c>`, with a sidecar named
   alike.
 """
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 from pathlib import Path
@@ -25,7 +27,7 @@ from raftwright import _core
 from raftwright.camera import camera as find_camera
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
 from raftwright.rawfile import times
-from raftwright.rawfile.cards import Notes, encode, parse_header
+from raftwright.rawfile.cards import Card, Notes, encode, parse_header
 from raftwright.rawfile.conditions import condition_cards
 from raftwright.rawfile.names import (
     ImageName,
@@ -69,6 +71,7 @@ class _Content(NamedTuple):
     text: bytes
     version: int
     replaced: Replaced | None
+    header: str
 
 
 class ImageOutput:
@@ -86,6 +89,8 @@ class ImageOutput:
         As in `write_image`.
     versions
         Whether a content with more pixels than the file that is there becomes a version of it.
+    header
+        `missing` where a document is due and there is none: HDRSTATE says so.
 
     Raises FormatError for a name that does not parse, NotFoundError for a camera that there is not.
     """
@@ -102,6 +107,7 @@ class ImageOutput:
         durable: bool = True,
         undefined_cards: bool = False,
         versions: bool = False,
+        header: str = "",
     ) -> None:
         self.image = image
         self.name = ImageName.parse(image.name)
@@ -113,6 +119,7 @@ class ImageOutput:
         self._durable = durable
         self._undefined_cards = undefined_cards
         self._versions = versions
+        self._header = header
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -126,6 +133,13 @@ class ImageOutput:
                 f"{self.camera.code}"
             )
         return tuple(notes)
+
+    def headed(self, document: HeaderDocument | None) -> ImageOutput:
+        """The same with a header document, or without one that is due."""
+        other = copy.copy(self)
+        other._document = document
+        other._header = "missing" if document is None else ""
+        return other
 
     def make_directory(self) -> None:
         """Raises StorageError, UsageError."""
@@ -281,6 +295,7 @@ class ImageOutput:
             missing=source.missing(detector),
             version=content.version,
             replaces=content.replaced,
+            header=content.header,
         )
 
     def _settle(self, source: AssembledSource, detector: Detector, moment: int, notes: Notes) -> FileReport:
@@ -369,7 +384,7 @@ class ImageOutput:
             raw = open_raw(path, 1, camera=self.camera)
         except FormatError:
             return None, False
-        if (raw.missing_pixels == 0 and missing == 0) or not of_image(raw, self.image):
+        if not of_image(raw, self.image):
             return None, False
         replaced = Replaced(version, path.name, digest(path).crc32c, raw.missing_pixels)
         left = date_of_sidecar(sidecar_path(self._path(detector, version + 1)))
@@ -380,6 +395,8 @@ class ImageOutput:
         if not agrees(raw, pair.file.readable_path, self.camera, source.missing(detector)):
             return None, False
         if missing >= raw.missing_pixels:
+            if not all(all(raw.fits.sums(hdu)) for hdu in range(len(raw.fits))):
+                return None, False
             return report_standing(raw, version, detector), False
         report = self._commit_one(source, detector, pair, content)
         return report, report is None
@@ -414,6 +431,7 @@ class ImageOutput:
             missing=source.missing(detector),
             version=content.version,
             replaces=content.replaced,
+            header=content.header,
         )
 
     def _build(
@@ -434,6 +452,7 @@ class ImageOutput:
             created=created,
             document=self._document,
             undefined_cards=self._undefined_cards,
+            header=self._header,
         )
         writer = _core.RawFileWriter()
         primary = primary_cards(
@@ -464,4 +483,8 @@ class ImageOutput:
         ):
             writer.add_header_only(encode(cards, notes))
         text = sidecar(parse_header(writer.primary_cards()), runs, replaced)
-        return _Content(writer, text, version, replaced)
+        return _Content(writer, text, version, replaced, _header_state(primary))
+
+
+def _header_state(cards: list[Card]) -> str:
+    return next((str(card.value or "") for card in cards if card.keyword == "HDRSTATE"), "")

@@ -85,6 +85,8 @@ class Exposure:
     created: int
     document: HeaderDocument | None = None
     undefined_cards: bool = False
+    header: str = ""
+    """`missing` where there should be a document and was none in time."""
 
 
 def primary_cards(
@@ -175,6 +177,7 @@ def _own_values(exposure: Exposure, detector: Detector, missing: int, fill: int)
         "HEADVER": HEADVER,
         "MISSPIX": missing,
         "FILLVAL": fill if missing else None,
+        "HDRSTATE": exposure.header or None,
     }
 
 

@@ -40,6 +40,8 @@ class FileReport:
     version: int = 1
     replaces: Replaced | None = None
     """The version before, which stays: it lacks more pixels."""
+    header: str = ""
+    """HDRSTATE: complete, partial, missing; empty where nothing is said of a header document."""
 
     @property
     def missing_pixels(self) -> int:

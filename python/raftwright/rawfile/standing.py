@@ -197,6 +197,7 @@ def report_standing(
         missing=runs,
         version=version,
         replaces=replaces,
+        header=raw.header.string("HDRSTATE") or "",
     )
 
 
