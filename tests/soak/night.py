@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class Night:
     settle: float = 120.0
     """Seconds that the end may take, without faults, until every image is complete."""
     faults: str = FAULTS
+    registers: Sequence[int] = tuple(REGISTERS)
+    """Shape of the readouts. Chunks have at least 1 MiB: only a larger source can come in part."""
     place: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="raftwright-soak-")))
 
     @property
@@ -128,10 +131,12 @@ def run_night(night: Night) -> dict[str, Any]:
     place.mkdir(parents=True, exist_ok=True)
     endpoint = f"tcp://127.0.0.1:{_free_ports(4)}"
     epoch = place / "epoch"
+    settings = place / "forwarder.yaml"
+    settings.write_text(f"chunk: {1 << 20}\n")
     server = Program(
         place / "server.log",
         *("serve", "--camera", CAMERA, "--rafts", "R22", "--bind", endpoint, "--seed", str(night.seed)),
-        *("--registers", ",".join(map(str, REGISTERS)), "--pattern", "coordinates", "--day", DAY),
+        *("--registers", ",".join(map(str, night.registers)), "--pattern", "coordinates", "--day", DAY),
         *("--every", f"{night.every}s", "--readout", f"{night.every / 2}s", "--count", str(night.images)),
         *("--epoch", str(epoch), "--keep", str(night.images), "--json"),
     )
@@ -139,7 +144,7 @@ def run_night(night: Night) -> dict[str, Any]:
         Program(
             place / f"forwarder-{number}.log",
             *("forward", endpoint, "--out", str(place / "archive"), "--journal", str(place / "journal.db")),
-            *("--deadline", "3s", "--retry", "1s", "--sweep", "1s", "--json"),
+            *("--config", str(settings), "--deadline", "3s", "--retry", "1s", "--sweep", "1s", "--json"),
         )
         for number in range(night.forwarders)
     ]
@@ -245,7 +250,12 @@ def _check_image(night: Night, name: str, paths: list[Path], told: dict[Path, An
     found = Counter[str](files=len(paths))
     truth = raftwright.assemble(
         simulate_image(
-            CAMERA, name, seed=night.seed, rafts=["R22"], pattern="coordinates", registers=REGISTERS
+            CAMERA,
+            name,
+            seed=night.seed,
+            rafts=["R22"],
+            pattern="coordinates",
+            registers=list(night.registers),
         ),
         threads=1,
     )
@@ -287,6 +297,12 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=0.1)
     parser.add_argument("--kill-every", type=float, default=10.0)
     parser.add_argument("--settle", type=float, default=600.0)
+    parser.add_argument(
+        "--registers",
+        type=lambda text: tuple(int(number) for number in text.split(",")),
+        default=tuple(REGISTERS),
+        help="of the readouts, e.g. 3,0,136,0,0,5,0,118,0,2,1 for sources of two chunks",
+    )
     parser.add_argument("--place", type=Path)
     parser.add_argument("--json", action="store_true", help="print nothing but the result")
     parser.add_argument("--keep", action="store_true", help="leave the archive where it is")
@@ -297,6 +313,7 @@ def main() -> None:
         every=options.every,
         kill_every=options.kill_every,
         settle=options.settle,
+        registers=options.registers,
     )
     if options.place is not None:
         night.place = options.place
