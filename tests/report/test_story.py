@@ -72,7 +72,8 @@ def test_names_as_people_type_them(busy: Archive, name: str) -> None:
         ("2026112200023", "CC_O_20261122_000020"),
         ("000012", "CC_O_20261122_000012"),
         ("CC_O_20261122_00001x", "CC_O_20261122_00001"),
-        ("\x1b[2Jzzz", "CC_O_20261122_000016, CC_O_20261122_000017"),
+        ("\x1b[2Jzzz", "CC_O_20261122_000002"),
+        ("zzz", "CC_O_20261122_000016, CC_O_20261122_000017"),
     ],
 )
 def test_a_name_that_is_not_there(busy: Archive, run: Run, name: str, near: str) -> None:

@@ -34,8 +34,15 @@ _COMMANDS = {
     "info": "Tell what a file or directory is, or how this was built.",
     "serve": "Publish images over the network.",
     "forward": "Take images off a DAQ and write their raw files.",
+    "archive": "Find out whether images are complete, and deliver their files.",
+    "header": "Make header documents of what is told of images; check them.",
+    "telemetry": "Tell what a simulated observatory would, for trials.",
+    "up": "Run the services of a site in one process.",
+    "control": "Command a running service.",
+    "config": "Show and check the configuration of a site.",
     "status": "Show tonight at a glance, and what running services do.",
     "image": "Tell the whole story of an image.",
+    "audit": "Compare the ledger with disk, destinations and DAQ.",
     "watch": "Print each CCD as a forwarder of this machine completes it.",
     "doctor": "Check whether this machine is fit, and say what to change.",
     "bench": "Measure what this machine reaches.",
@@ -44,7 +51,7 @@ _COMMANDS = {
 }
 """Each is the module of its name, imported when it is used."""
 
-_GROUPS = ("camera", "keys")
+_GROUPS = ("camera", "config", "keys", "header")
 
 
 def _version(wanted: bool) -> None:

@@ -158,6 +158,27 @@ class S3Sender:
             f"{shown}: another content ({head.get('ContentLength')} bytes) has this name; it is left as it is"
         )
 
+    # -- for the audit
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of the objects right below a folder, by the last part of their names. Raises OutageError,
+        RefusedError."""
+        prefix = self._root.join(f"{folder}/", forceDirectory=True).relativeToPathRoot
+        pages = self._client.get_paginator("list_objects_v2")
+        found: dict[str, int] = {}
+        with self._said(f"s3://{self._bucket}/{prefix}", bucket=True):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/"):
+                for entry in page.get("Contents", ()):
+                    found[entry["Key"].removeprefix(prefix)] = int(entry["Size"])
+        return found
+
+    def crc32c(self, target: str) -> str:
+        """Sum of an object, read anew. Raises OutageError, RefusedError."""
+        key = self._root.join(target, forceDirectory=False).relativeToPathRoot
+        return self._crc_of(key, ascii(f"s3://{self._bucket}/{key}")[1:-1])
+
+    # -- putting and looking
+
     def _put(self, job: Job, key: str, shown: str) -> None:
         try:
             self._put_once(job, key, shown, {"IfNoneMatch": "*"} if self._conditional else {})
