@@ -83,8 +83,9 @@ def imported_packages(path: Path) -> set[str]:
 
 
 ORDER = (
-    *("errors", "metrics", "events", "_core", "_stream", "camera", "daq", "stream", "assembly", "rawfile"),
-    *("prompt", "capture", "forwarder", "doctor", "picture", "bench", "cli"),
+    *("errors", "metrics", "_core", "_stream", "camera", "daq", "stream", "assembly", "rawfile", "ledger"),
+    *("events", "service", "prompt", "capture", "header", "forwarder", "report", "doctor", "picture", "bench"),
+    "cli",
 )
 
 

@@ -32,6 +32,8 @@ __all__ = [
     "SlotEntry",
     "StreamEntry",
     "SystemEntry",
+    "find_misfits",
+    "like",
     "read_entries",
 ]
 
@@ -40,32 +42,32 @@ FORMAT = "raftwright-camera/1"
 _WORDS: dict[str, str] = {}
 
 
-def _like(pattern: str, words: str) -> Meta:
+def like(pattern: str, words: str) -> Meta:
     """A constraint on text, and how an error message says it."""
     _WORDS[pattern] = words
     return Meta(pattern=pattern)
 
 
 # Names that become parts of file names hold letters and digits only: no separator, no dot, no blank.
-_Part: TypeAlias = Annotated[str, _like(r"^[A-Za-z0-9]{1,16}\Z", "letters and digits only, 16 at most")]
+_Part: TypeAlias = Annotated[str, like(r"^[A-Za-z0-9]{1,16}\Z", "letters and digits only, 16 at most")]
 _Name: TypeAlias = Annotated[
     str,
-    _like(
+    like(
         r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}\Z",
         "letters, digits and _ . + -, a letter or digit first, 32 at most",
     ),
 ]
 # FITS string values: printable ASCII that fits a card.
-_Text: TypeAlias = Annotated[str, _like(r"^[ -~]{1,68}\Z", "printable ASCII, 68 characters at most")]
-_Comment: TypeAlias = Annotated[str, _like(r"^[ -~]{0,68}\Z", "printable ASCII, 68 characters or fewer")]
+_Text: TypeAlias = Annotated[str, like(r"^[ -~]{1,68}\Z", "printable ASCII, 68 characters at most")]
+_Comment: TypeAlias = Annotated[str, like(r"^[ -~]{0,68}\Z", "printable ASCII, 68 characters or fewer")]
 _Keyword: TypeAlias = Annotated[
-    str, _like(r"^[A-Z][A-Z0-9_-]{0,7}\Z", "a FITS keyword in capitals, 8 at most")
+    str, like(r"^[A-Z][A-Z0-9_-]{0,7}\Z", "a FITS keyword in capitals, 8 at most")
 ]
-_Letter: TypeAlias = Annotated[str, _like(r"^[A-Z]\Z", "one capital letter")]
-_Code: TypeAlias = Annotated[str, _like(r"^[A-Z]{2}\Z", "two capital letters")]
-_Row: TypeAlias = Annotated[str, _like(r"^[ -~]{1,65536}\Z", "words or numbers separated by blanks")]
+_Letter: TypeAlias = Annotated[str, like(r"^[A-Z]\Z", "one capital letter")]
+_Code: TypeAlias = Annotated[str, like(r"^[A-Z]{2}\Z", "two capital letters")]
+_Row: TypeAlias = Annotated[str, like(r"^[ -~]{1,65536}\Z", "words or numbers separated by blanks")]
 _Mask: TypeAlias = Annotated[
-    str, _like(r"^(0x[0-9A-Fa-f]{1,8}|[0-9]{1,10})\Z", "a mask such as 0x1FFFF, or 0 for none")
+    str, like(r"^(0x[0-9A-Fa-f]{1,8}|[0-9]{1,10})\Z", "a mask such as 0x1FFFF, or 0 for none")
 ]
 _Tiles: TypeAlias = tuple[Annotated[int, Meta(ge=1, le=256)], Annotated[int, Meta(ge=1, le=256)]]
 _Tile: TypeAlias = tuple[Annotated[int, Meta(ge=0, le=255)], Annotated[int, Meta(ge=0, le=255)]]
@@ -193,13 +195,13 @@ def read_entries(findings: Findings) -> CameraEntry | None:
         return msgspec.convert(value, CameraEntry, strict=False)
     except msgspec.ValidationError as error:
         before = len(findings.problems)
-        _walk(findings, value, CameraEntry, ())
+        find_misfits(findings, value, CameraEntry, ())
         if len(findings.problems) == before:
             findings.add((), str(error))  # the walk missed it: msgspec's own words are better than none
         return None
 
 
-def _walk(findings: Findings, value: Any, kind: Any, place: Place) -> None:
+def find_misfits(findings: Findings, value: Any, kind: Any, place: Place) -> None:
     """Finds every misfit of a value with a type, entry by entry, so that each has its own place."""
     if findings.full:
         return
@@ -210,15 +212,16 @@ def _walk(findings: Findings, value: Any, kind: Any, place: Place) -> None:
             findings.add(place, f"{shown(value)} stands where keys belong; write `key: value`")
             return
         fields = msgspec.structs.fields(kind)
-        names = [field.name for field in fields]
+        names = [field.encode_name for field in fields]
         for key in value:
             if key not in names and not findings.full:
                 findings.add((*place, key), f"unknown key{_near(key, names)}")
         for field in fields:
-            if field.name in value:
-                _walk(findings, value[field.name], field.type, (*place, field.name))
+            key = field.encode_name
+            if key in value:
+                find_misfits(findings, value[key], field.type, (*place, key))
             elif field.required:
-                findings.add(place, f"key {field.name!r} is missing here; add it")
+                findings.add(place, f"key {key!r} is missing here; add it")
     elif typing.get_origin(kind) is dict:
         if not isinstance(value, dict):
             findings.add(place, f"{shown(value)} stands where names belong; write `name: value`")
@@ -226,16 +229,16 @@ def _walk(findings: Findings, value: Any, kind: Any, place: Place) -> None:
         key_kind, value_kind = typing.get_args(kind)
         for key, item in value.items():
             _leaf(findings, key, key_kind, (*place, key))
-            _walk(findings, item, value_kind, (*place, key))
+            find_misfits(findings, item, value_kind, (*place, key))
     elif typing.get_origin(kind) is list and isinstance(value, list):
         for index, item in enumerate(value):
-            _walk(findings, item, typing.get_args(kind)[0], (*place, index))
+            find_misfits(findings, item, typing.get_args(kind)[0], (*place, index))
     elif typing.get_origin(kind) is tuple and isinstance(value, list):
         parts = typing.get_args(kind)
         if len(value) != len(parts):
             findings.add(place, f"{len(value)} values stand where {len(parts)} belong; mend the list")
         for index, (item, part) in enumerate(zip(value, parts, strict=False)):
-            _walk(findings, item, part, (*place, index))
+            find_misfits(findings, item, part, (*place, index))
     else:
         _leaf(findings, value, kind, place)
 

@@ -1,0 +1,309 @@
+"""`raftwright header`: the header service, and looking at specifications and documents."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raftwright.cli.console import columns, console
+from raftwright.cli.exits import Exit
+from raftwright.cli.figures import count
+from raftwright.cli.options import JsonOption, duration
+
+if TYPE_CHECKING:
+    from raftwright.header.spec import CardSpec, Spec
+
+__all__ = ["app", "log_to_stderr", "stopped_by_signals"]
+
+app = typer.Typer(
+    help="Header documents: the service that makes them, and what one should be.",
+    rich_markup_mode=None,
+    no_args_is_help=False,
+)
+
+SpecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--spec",
+        metavar="CAMERA|FILE",
+        help="Specification: of a built-in camera, or a file.",
+        show_default=False,
+    ),
+]
+
+
+@app.command("run")
+def run(
+    archive: Annotated[
+        str, typer.Option("--archive", metavar="DIR", help="Root of the archive.", show_default=False)
+    ],
+    spec: Annotated[
+        str,
+        typer.Option(
+            "--spec", metavar="CAMERA|FILE", help="Specification: of a camera, or a file.", show_default=False
+        ),
+    ],
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--listen", metavar="URL", help="Where events are published; may be repeated.", show_default=False
+        ),
+    ] = None,
+    directory: Annotated[
+        str,
+        typer.Option(
+            "--directory", metavar="DIR", help="Where files with events are put.", show_default=False
+        ),
+    ] = "",
+    daq: Annotated[
+        str, typer.Option("--daq", metavar="ENDPOINT", help="Control socket of the DAQ.", show_default=False)
+    ] = "",
+    events: Annotated[
+        str, typer.Option("--events", metavar="URL", help="Where headers are announced.", show_default=False)
+    ] = "",
+    ledger: Annotated[
+        str, typer.Option("--ledger", metavar="URL", help="Where headers are entered.", show_default=False)
+    ] = "",
+    door: Annotated[
+        str,
+        typer.Option("--door", metavar="HOST:PORT", help="Serves headers over HTTP.", show_default=False),
+    ] = "",
+    journal: Annotated[
+        str,
+        typer.Option("--journal", metavar="FILE", help="[default: .header/journal in the archive]"),
+    ] = "",
+    deadline: Annotated[
+        str, typer.Option("--deadline", metavar="TIME", help="For the end of telemetry.")
+    ] = "30s",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            "--metrics", metavar="HOST:PORT", help="Page of figures; port 0: any.", show_default=False
+        ),
+    ] = "",
+    control: Annotated[
+        str, typer.Option("--control", metavar="ENDPOINT", help="Control socket.", show_default=False)
+    ] = "",
+    json: JsonOption = False,
+) -> None:
+    """Gather what is told of images and write their header documents into the archive.
+
+    Runs until it is stopped. One line a header; with --json these are JSON objects, one a line.
+    """
+    del json
+    console.command = "header run"
+    from raftwright.header.service import HeaderService
+    from raftwright.header.settings import Settings
+    from raftwright.service.base import Life
+
+    settings = Settings(
+        archive=archive,
+        spec=spec,
+        listen=listen or [],
+        directory=directory,
+        daq=daq,
+        events=events,
+        ledger=ledger,
+        door=door,
+        journal=journal,
+        deadline=duration(deadline, "--deadline"),
+    )
+    log_to_stderr()
+    service = HeaderService(settings, Life(page=metrics, control=control))
+    news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+    service.observer = lambda what, facts: news.put(facts) if what == "header" else None
+    with stopped_by_signals(news):
+        try:
+            service.start()
+            _ready(service)
+            while (facts := _next(news)) is not None:
+                _told(facts)
+        finally:
+            service.stop()
+    while not news.empty():
+        facts = news.get()
+        if facts is not None:
+            _told(facts)
+
+
+def _next(news: queue.SimpleQueue[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+    while True:
+        try:
+            return news.get(timeout=3600.0)
+        except queue.Empty:
+            continue
+
+
+def _ready(service: Any) -> None:
+    facts = {
+        "archive": service.settings.archive,
+        "spec": service.spec.name,
+        "events": None if service.publisher is None else service.publisher.endpoint,
+        "door": None if service.door is None else service.door.url,
+        "metrics": None if service.page is None else service.page.url,
+        "recovered": service.recovered_images,
+    }
+    console.say(
+        f"headers of {facts['spec']} into {facts['archive']}"
+        + (f"; {count(service.recovered_images, 'image')} under way" if service.recovered_images else "")
+        + (f"; at {facts['door']}" if facts["door"] else "")
+    )
+    console.flush()
+    console.event("ready", facts)
+
+
+def _told(facts: Mapping[str, Any]) -> None:
+    line = f"{facts['obsid']}: {facts['state']}, version {facts['version']} {facts['outcome']}"
+    if facts["lacking"]:
+        line += f", lacks {', '.join(facts['lacking'])}"
+    if facts["problems"]:
+        line += f", {count(len(facts['problems']), 'problem')}"
+    console.say(line)
+    console.flush()
+    console.event("header", facts)
+
+
+@app.command("spec")
+def show_spec(
+    name: Annotated[str, typer.Argument(metavar="CAMERA|FILE", help="Of a built-in camera, or a file.")],
+    json: JsonOption = False,
+) -> None:
+    """Show a specification: every card with its type, where it comes from, and whether it is mandatory."""
+    del json
+    console.command = "header spec"
+    from raftwright.header import header_spec
+
+    spec = header_spec(name)
+    console.say(f"{spec.name}: header of {spec.camera.name}, {count(len(list(spec.cards())), 'card')}")
+    for section in spec.sections:
+        each = "" if section.each == "image" else f", one each {section.each}"
+        console.say("", f"{section.name}{each}")
+        rows: list[tuple[object, ...]] = []
+        for group in section.groups:
+            if group.title:
+                rows.append((f"-- {group.title}", "", "", ""))
+            rows += [_row(card) for card in group.cards]
+        console.say(*columns(rows))
+    console.answer("ok", Exit.OK, {"spec": _content(spec)})
+
+
+def _row(card: CardSpec) -> tuple[object, ...]:
+    sources = " | ".join(str(source) for source in card.sources)
+    if card.default is not None:
+        sources += f"{' | ' if sources else ''}default {card.default}"
+    return (f"  {card.keyword}", card.type, "" if card.mandatory == "no" else card.mandatory, sources)
+
+
+def _content(spec: Spec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "file": spec.file,
+        "camera": spec.camera.name,
+        "minimum": {group: list(keywords) for group, keywords in spec.minimum.items()},
+        "sections": [
+            {
+                "name": section.name,
+                "each": section.each,
+                "cards": [
+                    {
+                        "keyword": card.keyword,
+                        "type": card.type,
+                        "sources": [str(source) for source in card.sources],
+                        "default": card.default,
+                        "mandatory": card.mandatory,
+                        "range": [card.low, card.high],
+                        "comment": card.comment,
+                    }
+                    for card in section.cards()
+                ],
+            }
+            for section in spec.sections
+        ],
+    }
+
+
+@app.command("check-spec")
+def check_spec(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Specification file.")],
+    json: JsonOption = False,
+) -> None:
+    """Check a specification file: everything that is wrong, with its line. Exit code 5 if there is any."""
+    del json
+    console.command = "header check-spec"
+    from raftwright.header import check_spec_file, header_spec
+
+    problems = check_spec_file(file)
+    code = Exit.FAULTS if problems else Exit.OK
+    console.say(*problems)
+    content: dict[str, Any] = {
+        "file": file,
+        "problems": [{"line": p.line, "place": p.place, "message": p.message} for p in problems],
+    }
+    if problems:
+        console.error(f"{file}: {count(len(problems), 'problem')}; the first: {problems[0]}")
+    else:
+        spec = header_spec(file)
+        console.say(f"{file}: no problem. {spec.name}: {count(len(list(spec.cards())), 'card')}")
+    console.answer("faults" if problems else "ok", code, content)
+    raise typer.Exit(code)
+
+
+@app.command("check")
+def check(
+    document: Annotated[Path, typer.Argument(metavar="DOC.yaml", help="Header document.")],
+    spec: SpecOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Tell what is wrong with a header document: times, ranges, identity, what it lacks. Exit code 5 if
+    anything is."""
+    del json
+    console.command = "header check"
+    from raftwright.header.inspection import inspect_document
+
+    found = inspect_document(document, spec)
+    code = Exit.FAULTS if found.faulty else Exit.OK
+    console.say(*(str(problem) for problem in found.problems), *found.notes)
+    if found.lacking:
+        console.say(f"mandatory keywords without a value: {', '.join(found.lacking)}")
+    for group, keywords in found.groups.items():
+        console.say(f"least metadata, {group}: {', '.join(keywords)} without a value")
+    what = f"{document}: {found.obsid or 'no image'}, {count(found.records, 'record')}"
+    if found.faulty:
+        console.error(f"{what}, {count(found.faulty, 'fault')}")
+    else:
+        console.say(f"{what}, no fault")
+    console.answer("faults" if found.faulty else "ok", code, {"document": document, **found.to_dict()})
+    raise typer.Exit(code)
+
+
+def log_to_stderr() -> None:
+    """Lines of the log on the standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("raftwright")
+    if not root.handlers:
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+
+
+@contextmanager
+def stopped_by_signals(news: queue.SimpleQueue[Mapping[str, Any] | None]) -> Iterator[None]:
+    """SIGTERM and Ctrl-C put None into the queue."""
+
+    def stop(_number: int, _frame: object) -> None:
+        news.put(None)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

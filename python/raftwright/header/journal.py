@@ -1,0 +1,136 @@
+"""What the collector was told, as lines in a file: after a kill nothing that came is gone.
+
+A line is one JSON object, appended with one write. When the file has grown, a new one is begun with what
+still counts (images under way, their telemetry, the last sample of each topic) and takes the old one's place.
+The last line may be cut off by a kill; it is left out and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from raftwright.errors import StorageError
+
+__all__ = ["Journal"]
+
+_MOST_LINE: Final = 1 << 20
+_MOST: Final = 256 << 20
+"""Bytes; what is beyond is not read. A journal begins anew long before."""
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder()
+
+
+class Journal:
+    """An append-only file of JSON lines. Thread-safe.
+
+    Raises StorageError where it cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, limit: int = 16 << 20) -> None:
+        self.path = path
+        self.damaged = 0
+        """Lines that could not be read."""
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._size = 0
+        self._floor = 0  # size after the last renewal: what counts may be much
+        self._descriptor = -1
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._size = os.fstat(self._descriptor).st_size
+            self._end_last_line()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _end_last_line(self) -> None:
+        """A kill may have left half a line: what is appended does not belong to it."""
+        if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
+            self._size += os.write(self._descriptor, b"\n")
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """All lines, from the first. Raises StorageError."""
+        try:
+            with open(self.path, "rb") as stream:
+                read = 0
+                while read < _MOST and (line := stream.readline(_MOST_LINE)):
+                    read += len(line)
+                    if line == b"\n":
+                        continue
+                    try:
+                        entry = _decoder.decode(line)
+                    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                        entry = None
+                    if isinstance(entry, dict):
+                        yield entry
+                    else:
+                        self.damaged += 1
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Writes a line; it survives the process. Raises StorageError."""
+        try:
+            line = _encoder.encode(entry) + b"\n"
+        except (TypeError, ValueError):  # NaN in a place that msgspec does not take, odd types
+            line = json.dumps(entry, default=str).encode() + b"\n"
+        with self._lock:
+            try:
+                written = os.write(self._descriptor, line)
+                self._size += written
+                if written != len(line):
+                    os.write(self._descriptor, b"\n")
+                    raise OSError(28, "No space left on device")
+            except OSError as error:
+                raise self._refused(error) from error
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to begin anew."""
+        return self._size > max(self._limit, 2 * self._floor)
+
+    def renew(self, entries: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        """Begins anew with these lines, in one step: whoever dies meanwhile leaves the old one.
+
+        Nothing may be appended by others between the making of the lines and the end: the caller sees to
+        that. Raises StorageError.
+        """
+        beside = self.path.with_name(self.path.name + ".new")
+        with self._lock:
+            try:
+                descriptor = os.open(
+                    beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644
+                )
+                try:
+                    for entry in entries():
+                        os.write(descriptor, _encoder.encode(entry) + b"\n")
+                    os.fsync(descriptor)
+                    os.replace(beside, self.path)
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+            except OSError as error:
+                raise self._refused(error) from error
+            os.close(self._descriptor)
+            self._descriptor = descriptor
+            self._size = self._floor = os.fstat(descriptor).st_size
+
+    def close(self) -> None:
+        """Twice is once."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _refused(self, error: OSError) -> StorageError:
+        return StorageError(
+            error.errno, f"the header service's journal fails ({error.strerror})", str(self.path)
+        )
