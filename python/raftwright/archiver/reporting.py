@@ -53,7 +53,9 @@ class Reporter:
         settings: Settings,
         teller: Teller,
         image_of: Callable[[int], ImageRow],
+        settled: Callable[[Mapping[str, Any]], None],
     ) -> None:
+        self._settled = settled
         self._ledger = ledger
         self._archive = archive
         self._sites = {one.name: one.label for one in settings.destinations}
@@ -116,6 +118,17 @@ class Reporter:
             missing=missing,
         )
         self._written(image)
+        self._settled(
+            {
+                "obsid": image.obsid,
+                "instrument": image.instrument,
+                "state": image.state,
+                "reason": image.reason,
+                "expected": len(detectors),
+                "present": len(detectors) - len(absent),
+                "latency_s": _latency(image),
+            }
+        )
         with self._lock:
             self._touched.add(image.id)
 
@@ -339,6 +352,13 @@ class Reporter:
                 maxFullDiskPercent=full,
             )
         return {"dayobs": dayobs, "sites": {self._sites[name]: counts for (_, name), counts in sums.items()}}
+
+
+def _latency(image: ImageRow) -> float | None:
+    """Seconds from the end of the readout, where that is known."""
+    if image.end_readout_tai is None or image.settled_tai is None:
+        return None
+    return round(image.settled_tai - image.end_readout_tai, 4)
 
 
 def _kind(path: str) -> str:

@@ -109,7 +109,14 @@ class Archiver(Service):
         self.digests = Digests()
         self.planner = Planner(settings.destinations, settings.commands)
         self.gatherer = Gatherer(ledger, places.root, self.planner, self.digests, self.metrics)
-        self.reporter = Reporter(ledger, places.root, settings, self._teller, self.image_of)
+        self.reporter = Reporter(
+            ledger,
+            places.root,
+            settings,
+            self._teller,
+            self.image_of,
+            settled=lambda facts: self.tell("image", facts),
+        )
         self.chronicle = Chronicle(ledger, self.role, self._take, active=lambda: self._active)
         self._take_role()
         self.task("role", self._keep_role)
@@ -148,9 +155,7 @@ class Archiver(Service):
     def _open_watch(self, store: Callable[[], Store]) -> None:
         assert self.ledger is not None
         self._store = store()
-        close = getattr(self._store, "close", None)
-        if close is not None:
-            self._closing.append(close)
+        self._closing.append(self._leave_daq)
         self.watch = Watch(
             self._store,
             self.ledger,
@@ -169,6 +174,16 @@ class Archiver(Service):
         """Takes on nothing more."""
         for lane in self.lanes or ():
             lane.quiet()
+        self._leave_daq()
+
+    def _leave_daq(self) -> None:
+        """Ends what waits for the DAQ's answers."""
+        if self.watch is not None:
+            self.watch.stop()
+        close = getattr(self._store, "close", None)
+        self._store = None
+        if close is not None:
+            close()
 
     def in_flight(self) -> Collection[Hashable]:
         """Files on their way."""
@@ -176,8 +191,6 @@ class Archiver(Service):
 
     def close(self) -> None:
         """Everything that was opened, the last thing first."""
-        if self.watch is not None:
-            self.watch.stop()
         while self._closing:
             try:
                 self._closing.pop()()
