@@ -31,7 +31,7 @@ def facts_of(image: ImageInfo, camera: Camera) -> ImageFacts:
         obsid=image.name,
         daq_id=image.id,
         camera=camera.name,
-        instrument=camera.instrume,
+        instrument=camera.name,
         folder=image.folder,
         trigger_tai=parse_iso(image.timestamp) / 1e9 if image.timestamp else None,
         sources=tuple(SourceFacts(each.location, each.kind, each.bytes) for each in image.sources),

@@ -14,6 +14,7 @@ import msgspec
 from raftwright.errors import UsageError
 from raftwright.ledger.clock import LONGEST_WAIT, tai, waits
 from raftwright.ledger.database import Change, Retry, Row, Transaction, clean, marks, parts, quoted
+from raftwright.ledger.history import decoded
 from raftwright.ledger.rows import FileRow, ImageFacts
 from raftwright.ledger.states import check, sources_of
 
@@ -174,9 +175,10 @@ class Claims:
         self, transaction: Transaction, wanted: list[tuple[UnitKey, str, int]], again: bool
     ) -> list[Claim]:
         self._leases.renew_in(transaction)
-        living = self._leases.living(transaction)
         images = self._known(transaction, [(key, folder) for key, folder, _ in wanted], announce=True)
         rows = self._rows_to_claim(transaction, wanted, images)
+        # After the rows: whoever has entered himself in one has entered himself among the owners too.
+        living = self._leases.living(transaction)
         moment = tai()
         me = self.owner
         claims: list[Claim] = []
@@ -496,8 +498,10 @@ class Claims:
             " WHERE number > ? AND thing = 'source' ORDER BY number",
             (after,),
         ):
-            said = msgspec.json.decode(detail)
-            kind = "taken over" if old == new == "claimed" and "from" in said else said.get("outcome", new)
+            said = decoded(detail)
+            kind = (
+                "taken over" if old == new == "claimed" and "from" in said else str(said.get("outcome", new))
+            )
             yield Entry(number, at, kind, obsid, location, owner, said)
 
     def unfinished(self, most: int) -> list[Unit]:

@@ -5,6 +5,7 @@ Statements are written once, with `?` for values, in the SQL that SQLite and Pos
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +31,8 @@ _GROUP: Final = 64
 
 _AT_A_TIME: Final = 500
 _LONGEST_TEXT: Final = 4000
+_LONGEST_DETAIL: Final = 1 << 16
+_MOST_PARTS: Final = 256
 
 
 class Retry(Exception):  # noqa: N818 - no error: it is tried again
@@ -128,7 +131,7 @@ class Transaction(ABC):
                         clean(change.subject),
                     ),
                     *(change.old, change.new, owner),
-                    clean(msgspec.json.encode(change.detail).decode()) if change.detail else "{}",
+                    _json(change.detail),
                 )
                 for change in self.changes
             ],
@@ -231,6 +234,33 @@ class Database(ABC):
         """What a query gives."""
         with self.reading() as transaction:
             return transaction.rows(sql, values)
+
+
+def _json(detail: dict[str, Any]) -> str:
+    """As text that every database takes; whoever made it endless finds it cut, and still JSON."""
+    if not detail:
+        return "{}"
+    try:
+        data = msgspec.json.encode(detail)
+        if len(data) <= _LONGEST_DETAIL:
+            return data.decode()
+    except (UnicodeError, ValueError):  # half a character, or a number that JSON has not
+        pass
+    return msgspec.json.encode(_short(detail)).decode()
+
+
+def _short(value: Any, depth: int = 3) -> Any:
+    if isinstance(value, dict) and depth:
+        return {
+            clean(str(key), 100): _short(each, depth - 1) for key, each in list(value.items())[:_MOST_PARTS]
+        }
+    if isinstance(value, list | tuple) and depth:
+        return [_short(each, depth - 1) for each in value[:_MOST_PARTS]]
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return clean(str(value), 500)
 
 
 def marks(values: Sequence[Any]) -> str:

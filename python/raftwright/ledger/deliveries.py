@@ -91,16 +91,14 @@ class Deliveries:
         self._leases.renew_in(transaction)
         self._take_back_in(transaction, destination)
         moment, me = tai(), self._leases.me.name
-        rows = [
-            DeliveryRow(**dict(zip(_FIELDS, row, strict=True)))
-            for row in transaction.rows(
-                f"SELECT {_DELIVERY} {_FROM} WHERE delivery.destination = ? AND delivery.state = 'queued'"
-                f" AND {_OPEN} AND (delivery.next_try <= ? OR delivery.next_try > ?)"
-                " ORDER BY delivery.priority, delivery.image_id, delivery.rank, delivery.id LIMIT ?"
-                + (f"{transaction.skip.replace('UPDATE', 'UPDATE OF delivery')}" if transaction.skip else ""),
-                (destination, moment, moment + LONGEST_WAIT, most),
-            )
-        ]
+        rows = self._select(
+            transaction,
+            f"WHERE delivery.destination = ? AND delivery.state = 'queued' AND {_OPEN}"
+            " AND (delivery.next_try <= ? OR delivery.next_try > ?)"
+            " ORDER BY delivery.priority, delivery.image_id, delivery.rank, delivery.id LIMIT ?"
+            + transaction.skip.replace("UPDATE", "UPDATE OF delivery"),
+            (destination, moment, moment + LONGEST_WAIT, most),
+        )
         if not rows:
             return []
         changed = transaction.update(
@@ -135,15 +133,12 @@ class Deliveries:
 
     def _take_back_in(self, transaction: Transaction, destination: str) -> None:
         """Queues again what is being sent by nobody who lives."""
-        living = self._leases.living(transaction)
-        rows = [
-            DeliveryRow(**dict(zip(_FIELDS, row, strict=True)))
-            for row in transaction.rows(
-                f"SELECT {_DELIVERY} {_FROM} WHERE delivery.destination = ? AND delivery.state = 'sending'"
-                f" AND {_OPEN} ORDER BY delivery.id",
-                (destination,),
-            )
-        ]
+        rows = self._select(
+            transaction,
+            f"WHERE delivery.destination = ? AND delivery.state = 'sending' AND {_OPEN} ORDER BY delivery.id",
+            (destination,),
+        )
+        living = self._leases.living(transaction) if rows else frozenset()  # after the rows, as in claims
         deserted = [
             row
             for row in rows
@@ -273,8 +268,10 @@ class Deliveries:
         image_id: int | None = None,
         states: Collection[str] = ("failed",),
         reason: str = "asked for again",
+        ids: Collection[int] | None = None,
     ) -> int:
-        """Queues deliveries again; how many. Raises UsageError for states that do not lead there."""
+        """Queues deliveries again, of `ids` only if there are any; how many. Raises UsageError for states that
+        do not lead there."""
         for state in states:
             check("delivery", state, "queued")
         leads = [state for state in states if state in sources_of("delivery", "queued")]
@@ -288,6 +285,9 @@ class Deliveries:
         if image_id is not None:
             where.append("delivery.image_id = ?")
             values.append(image_id)
+        if ids is not None:
+            where.append(f"delivery.id IN ({marks(list(ids))})" if ids else "1 = 0")
+            values += ids
         if "delivered" not in leads:
             where.append(_OPEN)
 

@@ -13,7 +13,7 @@ from raftwright.ledger.rows import AttemptRow, EventRow
 if TYPE_CHECKING:
     from raftwright.ledger.database import Database
 
-__all__ = ["Attempts", "Events"]
+__all__ = ["Attempts", "Events", "decoded"]
 
 _EVENT: Final = ", ".join(EventRow.__struct_fields__)
 _ATTEMPT: Final = ", ".join(AttemptRow.__struct_fields__)
@@ -69,12 +69,13 @@ class Events:
 
     def _select(self, where: str, values: Sequence[Any]) -> list[EventRow]:
         return [
-            EventRow(**dict(zip(EventRow.__struct_fields__, (*row[:-1], _detail(row[-1])), strict=True)))
+            EventRow(**dict(zip(EventRow.__struct_fields__, (*row[:-1], decoded(row[-1])), strict=True)))
             for row in self._database.read(f"SELECT {_EVENT} FROM event {where}", values)
         ]
 
 
-def _detail(text: str) -> dict[str, Any]:
+def decoded(text: str) -> dict[str, Any]:
+    """The detail of an event; one that somebody else wrote is told as it is."""
     try:
         found = msgspec.json.decode(text)
     except msgspec.DecodeError:

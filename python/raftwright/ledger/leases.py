@@ -53,9 +53,9 @@ class Leases:
 
     def _forget_the_dead(self, transaction: Transaction) -> None:
         living = self.living(transaction)
-        for (name,) in transaction.rows("SELECT name FROM owner"):
+        for name, renewed in transaction.rows("SELECT name, renewed FROM owner"):
             if name not in living:
-                transaction.run("DELETE FROM owner WHERE name = ?", (name,))
+                transaction.run("DELETE FROM owner WHERE name = ? AND renewed = ?", (name, renewed))
 
     def living(self, transaction: Transaction) -> frozenset[str]:
         """Names of the owners that still have their claims; we are always among them."""
