@@ -176,6 +176,8 @@ class Account:
                 "missing_pixels": file.missing_pixels,
                 "status": file.status,
             }
+            if file.header:
+                facts["header"] = file.header
             if file.replaces is not None and file.status == "written":
                 self._tell("fileRepaired", work, replaces=file.replaces.file, **facts)
             self._tell("fileWritten", work, **facts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from raftwright.capture.account import Account
 from raftwright.capture.dispatch import Dispatcher
+from raftwright.capture.heading import Heading
 from raftwright.capture.receiving import Receivers
 from raftwright.capture.schedule import Schedule
 from raftwright.capture.writing import Writers
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from raftwright.capture.troubles import Troubles
     from raftwright.capture.work import Work
     from raftwright.events import Publisher
-    from raftwright.forwarder.journal import Journal, Outcome
+    from raftwright.forwarder.journal import Claim, Journal, Outcome
     from raftwright.metrics import Metrics
     from raftwright.prompt import Pool
     from raftwright.rawfile.report import SourceReport
@@ -47,7 +48,8 @@ class Engine:
     journal, received from the store and written.
 
     `observer` is called with what became of each image of which nothing is under way any more, and `after`
-    with each unit that ended, once it is out of hand; both in threads of the engine.
+    with each unit that ended, once it is out of hand, and `header_missed` with each of which files were
+    written without the header document; all in threads of the engine.
     """
 
     def __init__(
@@ -62,12 +64,15 @@ class Engine:
         pool: Pool | None = None,
         observer: Callable[[Mapping[str, Any]], None] | None = None,
         after: Callable[[Work, Outcome], None] | None = None,
+        header_missed: Callable[[Work], object] | None = None,
     ) -> None:
         self._settings = settings
+        self._header_missed = header_missed
         self._after = after
         self.schedule = Schedule(settings.memory, settings.credit)
         self.account = Account(journal, self.schedule, metrics, publisher, observer)
-        self.writers = Writers(settings, journal, metrics, troubles, self._told)
+        self.heading = Heading(settings, metrics, self._headed)
+        self.writers = Writers(settings, journal, metrics, troubles, self.heading.add, self._told)
         self.receivers = Receivers(settings, store, metrics, self._received)
         self.dispatcher = Dispatcher(
             settings,
@@ -79,7 +84,7 @@ class Engine:
             receive=self.receivers.give,
             standing=self.writers.found,
             end=self.writers.enter,
-            claimed=self.account.claimed,
+            claimed=self._claimed,
             refused=self.account.look_at,
         )
         self._measure(metrics)
@@ -90,6 +95,7 @@ class Engine:
         gauge("buffers_limit_bytes", "Memory for readouts", read=lambda: self.schedule.memory)
         gauge("credit_bytes", "Bytes asked for and not received", read=lambda: self.receivers.outstanding)
         gauge("units_waiting", "Units that wait", read=self.schedule.waiting)
+        gauge("units_without_header", "Units that wait for a header", read=lambda: self.heading.waiting)
         gauge("units_in_hand", "Units that are worked on", read=self.schedule.in_hand)
         for name, help in _COUNTS.items():
             gauge(f"stream_{name}", help, read=functools.partial(self._stream_count, name))
@@ -100,6 +106,7 @@ class Engine:
     def start(self) -> None:
         """Begins."""
         self.writers.start()
+        self.heading.start()
         self.receivers.start()
         self.dispatcher.start()
 
@@ -110,6 +117,7 @@ class Engine:
         while self.schedule.in_hand() and time.monotonic() < end:
             self.schedule.wait(0.1)
         self.receivers.stop(10.0)
+        self.heading.stop(5.0)
         self.writers.stop(max(5.0, min(self._settings.drain, 30.0)))
 
     @property
@@ -120,19 +128,38 @@ class Engine:
     @property
     def threads(self) -> list[threading.Thread]:
         """All that have to live while it works."""
-        return [*self.dispatcher.threads, *self.receivers.threads, *self.writers.threads]
+        return [
+            *self.dispatcher.threads,
+            *self.receivers.threads,
+            *self.heading.threads,
+            *self.writers.threads,
+        ]
 
     # -- from hand to hand
+
+    def _claimed(self, work: Work, claim: Claim) -> None:
+        self.heading.expect(work)
+        self.account.claimed(work, claim)
+
+    def _headed(self, work: Work) -> None:
+        self.writers.write(work)
 
     def _received(self, work: Work) -> None:
         self.schedule.shrink(work)
         self.writers.write(work)
 
     def _told(self, work: Work, outcome: Outcome, report: SourceReport | None) -> None:
+        self.heading.leave(work)
         try:
             self.account.ended(work, outcome, report)
         finally:
             self.schedule.release(work)
+        if report is not None and self._header_missed is not None and _lacks_header(report):
+            self._header_missed(work)
         self.account.look_at(work)
         if self._after is not None:
             self._after(work, outcome)
+
+
+def _lacks_header(report: SourceReport) -> bool:
+    return any(file.header == "missing" for file in report.files)

@@ -10,6 +10,7 @@ from raftwright import _core
 from raftwright.forwarder.journal import Claim, UnitKey
 
 if TYPE_CHECKING:
+    from raftwright.assembly import AssembledSource
     from raftwright.camera import Board
     from raftwright.daq import ImageInfo, SourceInfo
     from raftwright.prompt import Slab
@@ -35,6 +36,10 @@ class Work:
     readout: _core.Readout | None = None
     slab: Slab | None = None
     fetch: Fetch | None = None
+    assembled: AssembledSource | None = None
+    """Once all rows are worked off."""
+    header_problem: str = ""
+    """Why a header document that is there was not used."""
     found: float = field(default_factory=time.monotonic)
 
     @property

@@ -1,4 +1,8 @@
-"""Writer threads: from a source that came to files, journal and pixels in shared memory."""
+"""Writer threads: from a source that came to files, journal and pixels in shared memory.
+
+A unit comes twice. First its last rows are worked off and its pixels are shown; then it is held until there
+is a header document, or for long enough; then its files are written.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,8 @@ _LONGEST_RETRY: Final = 600.0
 
 
 class Writers:
-    """The threads. `told` is called with each unit, what became of it, and whether the journal has it."""
+    """The threads. `hold` is called with each unit of which files are to be written; it says whether it keeps
+    the unit, to give it back to `write` later. `told` gets each unit, what became of it, and its files."""
 
     def __init__(
         self,
@@ -44,12 +49,14 @@ class Writers:
         journal: Journal,
         metrics: Metrics,
         troubles: Troubles,
+        hold: Callable[[Work], bool],
         told: Callable[[Work, Outcome, SourceReport | None], None],
     ) -> None:
         self._settings = settings
         self._journal = journal
         self._metrics = metrics
         self._troubles = troubles
+        self._hold = hold
         self._told = told
         self._queue: queue.SimpleQueue[tuple[Work, Outcome | None, SourceReport | None] | None] = (
             queue.SimpleQueue()
@@ -66,7 +73,7 @@ class Writers:
             thread.start()
 
     def write(self, work: Work) -> None:
-        """A unit whose fetch ended."""
+        """A unit whose fetch ended, and again once it was held."""
         self._queue.put((work, None, None))
 
     def enter(self, work: Work, outcome: Outcome) -> None:
@@ -98,17 +105,22 @@ class Writers:
         while (item := self._queue.get()) is not None:
             work, outcome, report = item
             try:
-                if outcome is None:
-                    outcome, report = self._finish(work)
+                if outcome is None and work.assembled is None:
+                    outcome = self._finish(work)
+                    if outcome is None and self._hold(work):
+                        del item, work, outcome, report
+                        continue
+                if outcome is None and work.assembled is not None:
+                    outcome, report = self._file(work, work.assembled)
             except StorageError as error:
                 outcome = Outcome(state="failed", reason=str(error)[:500], retry_after=self._pause(work))
             except Exception as error:
                 _log.exception("%s %s: writing failed", work.image.name, work.source.location)
                 said = f"{type(error).__name__}: {error}"[:500]
                 outcome = Outcome(state="failed", reason=said, retry_after=self._pause(work))
-            finally:
-                _let_go(work)
+            _let_go(work)
             del item
+            assert outcome is not None
             try:
                 self._enter(work, outcome)
                 self._told(work, outcome, report)
@@ -121,15 +133,16 @@ class Writers:
 
     # -- one unit
 
-    def _finish(self, work: Work) -> tuple[Outcome, SourceReport | None]:
+    def _finish(self, work: Work) -> Outcome | None:
+        """Works off the rest and shows the pixels; an outcome where there is nothing to write."""
         fetch, readout = work.fetch, work.readout
         assert work.claim is not None
         assert work.output is not None
         if fetch is None or readout is None or fetch.outcome in (None, "cancelled"):
-            return Outcome(state="open", reason="it was given up at the end of the forwarder"), None
+            return Outcome(state="open", reason="it was given up at the end of the service")
         if fetch.outcome in ("refused", "damaged") or not fetch.received:
             state: State = "gone" if fetch.outcome == "gone" else "failed"
-            return Outcome(state=state, reason=fetch.reason, retry_after=self._pause(work)), None
+            return Outcome(state=state, reason=fetch.reason, retry_after=self._pause(work))
         with self._metrics.stage("finish"):
             readout.finish(self._settings.fill)
         source = AssembledSource(
@@ -138,6 +151,14 @@ class Writers:
         if work.slab is not None:
             work.slab.publish_source(work.image.name, work.image.camera, source)
             work.slab = None
+        work.assembled = source
+        return None
+
+    def _file(self, work: Work, source: AssembledSource) -> tuple[Outcome, SourceReport | None]:
+        """Writes the files."""
+        fetch = work.fetch
+        assert fetch is not None
+        assert work.claim is not None
         created = work.claim.created + TAI_MINUS_UTC * 1_000_000_000
         with self._metrics.stage("write"):
             report = self._write(work, source, created)
@@ -190,6 +211,8 @@ class Writers:
             reasons.append(fetch.reason)
         else:
             state = "done"
+        if work.header_problem:
+            reasons.append(work.header_problem)
         return Outcome(
             state=state,
             reason="; ".join(reason for reason in reasons if reason)[:2000],
@@ -224,6 +247,7 @@ class Writers:
 
 
 def _let_go(work: Work) -> None:
+    work.assembled = None
     work.readout = None
     if work.slab is not None:
         work.slab.discard()

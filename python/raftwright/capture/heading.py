@@ -1,0 +1,318 @@
+"""Where units wait for the header document of their image: not for long, and never in a writer's way.
+
+The document is `<archive>/<dayobs>/<image>/<image>_header.yaml`, put there whole by whoever makes headers. It
+is looked for from the moment that a unit is taken on, read beside the pixels, and merged if it is of that
+image. A unit waits until `header_wait` seconds after its last byte; then it goes on without.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from raftwright.errors import FormatError, RaftwrightError, StorageError
+from raftwright.rawfile import times
+from raftwright.rawfile.document import MAX_BYTES, read_header_document
+from raftwright.rawfile.names import ImageName, image_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raftwright.capture.settings import CaptureSettings
+    from raftwright.capture.work import Work
+    from raftwright.daq import ImageInfo
+    from raftwright.forwarder.journal import UnitKey
+    from raftwright.metrics import Metrics
+    from raftwright.rawfile.document import HeaderDocument
+    from raftwright.rawfile.output import ImageOutput
+
+__all__ = ["Heading", "header_path", "read_header"]
+
+_log = logging.getLogger("raftwright.capture")
+
+_TICK: Final = 0.02
+_REMEMBERED: Final = 64
+_READING: Final = 2.0
+"""Seconds beyond the wait that a document which is there may take to be read."""
+_RECENT: Final = 120.0
+"""Seconds after its trigger within which the header of an image may still be made."""
+_VERSIONS: Final = 100
+
+_Identity: TypeAlias = tuple[int, int, int]
+
+
+def header_path(archive: str | os.PathLike[str], image: str, version: int = 1) -> Path:
+    """Where the header document of an image stands. Raises FormatError for a name that is none."""
+    name = ImageName.parse(image)
+    end = "_header.yaml" if version == 1 else f"_header.v{version}.yaml"
+    return image_directory(Path(archive), name) / f"{name}{end}"
+
+
+def read_header(path: Path, image: str) -> HeaderDocument:
+    """A header document, if it is readable and of the image. Raises FormatError, StorageError."""
+    document = read_header_document(path)
+    record = document.section("PRIMARY").get("OBSID")
+    said = None if record is None else record.value
+    if said != image:
+        raise FormatError(f"{path}: OBSID is {ascii(said)[:80]}, which is not {image}; it is not used")
+    return document
+
+
+@dataclass
+class _Header:
+    """What is known of the header of an image."""
+
+    path: Path
+    image: str
+    versions: dict[Path, _Identity] = field(default_factory=dict)
+    """Files that were given to be read, as they were then."""
+    reading: int = 0
+    document: HeaderDocument | None = None
+    problem: str = ""
+    works: dict[UnitKey, Work] = field(default_factory=dict)
+    """Taken on, and not ended."""
+    waiting: dict[UnitKey, tuple[float, Work]] = field(default_factory=dict)
+    """Received: until when they wait."""
+    outputs: dict[int, tuple[ImageOutput, ImageOutput]] = field(default_factory=dict)
+    """With the header, by the identity of those without."""
+
+
+class Heading:
+    """Two threads: one looks for documents and lets units go on, one reads. `ready` gets each unit that was
+    kept once, with the header in its output or without.
+
+    What waits holds the memory that it has reserved, so the budget bounds how much that is.
+    """
+
+    def __init__(self, settings: CaptureSettings, metrics: Metrics, ready: Callable[[Work], None]) -> None:
+        self._out = settings.out
+        self._wait = settings.header_wait
+        self._metrics = metrics
+        self._ready = ready
+        self._changed = threading.Condition()
+        self._headers: OrderedDict[tuple[str, str], _Header] = OrderedDict()
+        self._to_read: queue.SimpleQueue[tuple[_Header, Path] | None] = queue.SimpleQueue()
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._look_on, name="headers", daemon=True),
+            threading.Thread(target=self._read_on, name="read-headers", daemon=True),
+        ]
+        self.missing = metrics.counter("headers_missing", "Units that were written without their header")
+
+    def start(self) -> None:
+        """Begins."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Lets go what waits, as it is."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._to_read.put(None)
+        end = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.1, end - time.monotonic()))
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """Those that have to live."""
+        return self._threads
+
+    # -- units on their way
+
+    def expect(self, work: Work) -> None:
+        """A unit was taken on: its header may be looked for."""
+        with self._changed:
+            header = self._of(work.image)
+            if header is not None:
+                header.works[work.key] = work
+                self._changed.notify_all()
+
+    def add(self, work: Work) -> bool:
+        """A unit came. False: it has its header, or there is none to wait for. True: it is kept, and goes on
+        by `ready` with its header, or without it when the time is over."""
+        with self._changed:
+            header = self._of(work.image)
+            if header is not None and header.document is None and not self._stopping:
+                header.works[work.key] = work
+                header.waiting[work.key] = self._until(work), work
+                self._changed.notify_all()
+                return True
+        self._head_safely(work, header)
+        return False
+
+    def leave(self, work: Work) -> None:
+        """A unit ended."""
+        with self._changed:
+            header = self._headers.get((work.image.name, work.image.id))
+            if header is not None:
+                header.works.pop(work.key, None)
+
+    @property
+    def waiting(self) -> int:
+        """How many units wait for a header."""
+        with self._changed:
+            return sum(len(header.waiting) for header in self._headers.values())
+
+    def _of(self, image: ImageInfo) -> _Header | None:
+        """None for a name that has no place in the archive."""
+        key = (image.name, image.id)
+        header = self._headers.get(key)
+        if header is None:
+            try:
+                path = header_path(self._out, image.name)
+            except RaftwrightError:
+                return None
+            header = self._headers[key] = _Header(path, image.name)
+            idle = [each for each, known in self._headers.items() if not known.works and not known.waiting]
+            for each in idle[: max(0, len(self._headers) - _REMEMBERED)]:
+                if each != key:
+                    del self._headers[each]
+        self._headers.move_to_end(key)
+        return header
+
+    def _until(self, work: Work) -> float:
+        """What is old has its header by now, or will have none."""
+        last = work.fetch.last_byte if work.fetch is not None else 0.0
+        wait = self._wait if work.live or _is_recent(work.image) else 0.0
+        return (last or time.monotonic()) + wait
+
+    # -- looking
+
+    def _look_on(self) -> None:
+        while True:
+            with self._changed:
+                if self._stopping:
+                    break
+                active = [header for header in self._headers.values() if header.works or header.waiting]
+                if not active:
+                    self._changed.wait(1.0)
+                    continue
+            try:
+                self._look(active)
+            except Exception:
+                _log.exception("looking for headers failed; it begins anew")
+            with self._changed:
+                if not self._stopping:
+                    self._changed.wait(_TICK)
+        with self._changed:
+            left = [
+                (work, header) for header in self._headers.values() for _, work in header.waiting.values()
+            ]
+            for header in self._headers.values():
+                header.waiting.clear()
+        for work, header in left:
+            self._go(work, header)
+
+    def _look(self, active: list[_Header]) -> None:
+        for header in active:
+            if header.document is None:
+                self._seek(header)
+            with self._changed:
+                now = time.monotonic()
+                free = [
+                    work
+                    for until, work in header.waiting.values()
+                    if header.document is not None or now >= until + (_READING if header.reading else 0.0)
+                ]
+                for work in free:
+                    del header.waiting[work.key]
+            for work in free:
+                self._go(work, header)
+
+    def _seek(self, header: _Header) -> None:
+        """Gives files that are there, and new or other than before, to be read."""
+        for path in _versions(header.path):
+            try:
+                found = os.stat(path, follow_symlinks=True)
+            except (OSError, ValueError):
+                return  # versions have no gaps
+            identity = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if header.versions.get(path) == identity:
+                continue
+            header.versions[path] = identity
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+                header.problem = f"{path}: no file of at most {MAX_BYTES} bytes"
+                continue
+            with self._changed:
+                header.reading += 1
+            self._to_read.put((header, path))
+
+    def _read_on(self) -> None:
+        while (item := self._to_read.get()) is not None:
+            header, path = item
+            document, problem = None, ""
+            again = False
+            try:
+                with self._metrics.stage("header"):
+                    document = read_header(path, header.image)
+            except RaftwrightError as error:
+                problem = str(error)
+                again = isinstance(error, StorageError)
+            except Exception as error:
+                problem = f"{path}: {type(error).__name__}: {error}"
+            with self._changed:
+                header.reading -= 1
+                if header.document is None:
+                    header.document = document
+                news = problem and problem != header.problem
+                header.problem = problem or header.problem
+                if again:
+                    header.versions.pop(path, None)
+                self._changed.notify_all()
+            if news:
+                _log.warning("%s", problem[:1000])
+
+    # -- going on
+
+    def _go(self, work: Work, header: _Header) -> None:
+        self._head_safely(work, header)
+        self._ready(work)
+
+    def _head_safely(self, work: Work, header: _Header | None) -> None:
+        try:
+            self._head(work, header)
+        except Exception:
+            _log.exception("%s %s: the header cannot be used", work.image.name, work.source.location)
+
+    def _head(self, work: Work, header: _Header | None) -> None:
+        bare = work.output
+        if bare is None:
+            return
+        document = None if header is None else header.document
+        if document is None:
+            self.missing.add()
+            work.header_problem = "" if header is None else header.problem
+            work.output = bare.headed(None)
+            return
+        assert header is not None
+        known = header.outputs.get(id(bare))
+        if known is None:
+            known = header.outputs[id(bare)] = bare, bare.headed(document)
+        work.output = known[1]
+
+
+def _versions(first: Path) -> Iterator[Path]:
+    yield first
+    for version in range(2, _VERSIONS):
+        yield first.with_name(first.name.removesuffix(".yaml") + f".v{version}.yaml")
+
+
+def _is_recent(image: ImageInfo) -> bool:
+    if not image.timestamp:
+        return False
+    try:
+        return abs(times.now() - times.parse_iso(image.timestamp)) < _RECENT * 1e9
+    except FormatError:
+        return False
