@@ -43,6 +43,7 @@ _COMMANDS = {
     "status": "Show tonight at a glance, and what running services do.",
     "image": "Tell the whole story of an image.",
     "audit": "Compare the ledger with disk, destinations and DAQ.",
+    "repair": "Do about the audit's findings what is safe.",
     "watch": "Print each CCD as a forwarder of this machine completes it.",
     "doctor": "Check whether this machine is fit, and say what to change.",
     "bench": "Measure what this machine reaches.",
