@@ -69,6 +69,9 @@ class Service:
         self, settings: Any, life: Life | None = None, *, metrics: Metrics | None = None, **more: Any
     ) -> None:
         self.settings = settings
+        """Those in force."""
+        self.given = settings
+        """As the configuration has them, before `build` filled in what the site decides."""
         self.life = life or Life(**more)
         self.name = self.life.name or self.NAME
         self.metrics = metrics or Metrics(f"raftwright_{self.NAME}")
@@ -224,7 +227,7 @@ class Service:
                 self.stop(0.0)
                 raise
             self._measure()
-            _log.info("%s of raftwright %s begins in %s", self.name, __version__, self.life.initial)
+            _log.info("begins in %s, raftwright %s", self.life.initial, __version__)
             with self._lock:
                 self.phase = "running"
                 if self._state is not State.FAULT:
@@ -336,7 +339,7 @@ class Service:
         before, self._state = self._state, to
         if before is to:
             return
-        _log.info("%s: %s -> %s", self.name, before, to)
+        _log.info("%s -> %s", before, to)
         self._guarded(lambda: self.changed(before, to), "tell its parts the state")
         self.tell("state", {"before": before.value, "state": to.value})
 
@@ -408,20 +411,21 @@ class Service:
         before = self.settings
         differ = self.admit(settings)
         if differ:
+            new = self._filled(settings, differ)
             try:
-                self.apply(settings)
+                self.apply(new)
             except BaseException:
                 self._guarded(lambda: self.apply(before), "go back to the old settings")
                 raise
-            self.settings = settings
+            self.settings, self.given = new, settings
             _log.info("new settings in force: %s", ", ".join(differ))
         return {"changed": sorted(differ)}
 
     def admit(self, settings: Any) -> list[str]:
         """Which settings would change. Raises as `reload`; changes nothing."""
-        if type(settings) is not type(self.settings):
+        before = self.given
+        if type(settings) is not type(before):
             raise UsageError(f"these are no settings of {self.name}")
-        before = self.settings
         differ = [
             name for name in before.__struct_fields__ if getattr(before, name) != getattr(settings, name)
         ]
@@ -431,8 +435,11 @@ class Service:
                 f"{', '.join(f'{self.NAME}.{name}' for name in fixed)} cannot change while it runs; "
                 "the old configuration stays, start it anew to change that"
             )
-        self.check(settings)
+        self.check(self._filled(settings, differ))
         return differ
+
+    def _filled(self, settings: Any, differ: list[str]) -> Any:
+        return msgspec.structs.replace(self.settings, **{name: getattr(settings, name) for name in differ})
 
     # -- what it tells
 

@@ -27,7 +27,7 @@ from raftwright.service.table import SERVICES, module_of, settings_of
 if TYPE_CHECKING:
     from raftwright.service.base import Service
 
-__all__ = ["DEMO", "Config", "ConfigError", "Source", "load"]
+__all__ = ["DEMO", "Config", "ConfigError", "Source", "load", "read_section"]
 
 PREFIX: Final = "RAFTWRIGHT_"
 
@@ -44,9 +44,7 @@ class ConfigError(FormatError):
     """A configuration that cannot be; `faults` has a sentence for each thing that is wrong with it."""
 
     def __init__(self, faults: Sequence[str]) -> None:
-        more = (
-            f" (and {len(faults) - 1} more; `raftwright config check` tells all)" if len(faults) > 1 else ""
-        )
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         super().__init__(faults[0] + more)
         self.faults = list(faults)
 
@@ -55,7 +53,7 @@ class Source(msgspec.Struct, frozen=True):
     """Where a value comes from."""
 
     kind: str
-    """`default`, `file`, `environment`, `option`, `shared`."""
+    """`default`, `derived` (from others), `file`, `environment`, `option`, `shared` (of another section)."""
     where: str = ""
     """The file, the variable, the shared key."""
     line: int = 0
@@ -180,16 +178,26 @@ class Config:
         """A service, not started yet. Raises NotFoundError and what its `build` raises."""
         settings = self.settings(service)
         built: Service = module_of(service).build(settings, self.common)
+        built.given = settings
         return built
 
     def values(self) -> list[tuple[Path, Any, Source]]:
         """All that is in force, each with where it comes from. Secrets are `****`."""
+        common = self.common
+        derived: dict[Path, str] = {
+            ("site", "run"): str(common.run),
+            ("ledger", "url"): common.ledger,
+            ("events", "url"): common.events.url or f"ipc://{common.run}/events",
+            ("daq", "endpoint"): common.daq.endpoint,
+        }
         found = []
         for name, section in self.sections.items():
             for path, value in leaves(section, (name,)):
                 source = self._layers.source(path)
                 if source is None or not self._given(path):
                     source = Source("default")
+                if value == "" and path in derived:
+                    value, source = derived[path], Source("derived")
                 if isinstance(value, str):
                     value = "****" if value and is_secret(type(section), path[1:]) else masked(value)
                 found.append((path, value, source))
@@ -237,6 +245,28 @@ def load(
         if not faults:
             return Config(layers, sections, common)
     raise ConfigError(faults)
+
+
+def read_section(path: str | os.PathLike[str], kind: Any, options: Mapping[str, object]) -> Any:
+    """Settings of one service alone, from a file with its keys at the top; options go before it.
+
+    Raises NotFoundError, StorageError, ConfigError.
+    """
+    name = "settings"
+    layers = _Layers()
+    where = os.fspath(path)
+    values, lines = read_document(where)
+    layers.add_text({name: values}, {(name, *at): line for at, line in lines.items()}, where)
+    if not only_ours(where):
+        layers.open_files.add(where)
+    for key, value in options.items():
+        layers.put((name, key), value, Source("option", key))
+    sections: dict[str, Any] = {}
+    faults: list[str] = []
+    _convert(layers, name, kind, sections, faults)
+    if faults:
+        raise ConfigError([fault.replace(f"{name}.", "", 1) for fault in faults])
+    return sections[name]
 
 
 def _add_environment(layers: _Layers, environment: Mapping[str, str], faults: list[str]) -> None:

@@ -265,6 +265,22 @@ class ControlSocket:
         return _encoder.encode(answer)
 
 
+def _listens(endpoint: str, seconds: float) -> bool:
+    """Whether there is anybody: ZeroMQ itself would wait for them to come."""
+    scheme, _, place = endpoint.partition("://")
+    host, _, port = place.rpartition(":")
+    try:
+        if scheme == "ipc":
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(seconds)
+                probe.connect(place)
+        elif scheme == "tcp" and port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+    except OSError:
+        return False
+    return True
+
+
 def ask(
     endpoint: str, command: str, arguments: Mapping[str, Any] | None = None, *, timeout: float = 60.0
 ) -> Answer:
@@ -283,8 +299,10 @@ def ask(
             dealer.connect(endpoint)
         except zmq.ZMQError as error:
             raise UsageError(f"{endpoint[:200]!a} is no endpoint ({error.strerror})") from None
-        dealer.send(_encoder.encode(request))
         until = time.monotonic() + timeout
+        if not _listens(endpoint, min(timeout, 3.0)):
+            raise NotFoundError(f"nobody listens at {endpoint[:200]}; does the service run?")
+        dealer.send(_encoder.encode(request))
         while (left := until - time.monotonic()) > 0:
             if not dealer.poll(max(1, int(min(left, 1.0) * 1000))):
                 continue

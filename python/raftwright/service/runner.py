@@ -157,7 +157,7 @@ class Runner:
         if new.services != self.config.services:
             raise UsageError("services cannot come or go while others run; the old configuration stays")
         with self._lock:
-            before = {name: service.settings for name, service in self.services.items()}
+            before = {name: service.given for name, service in self.services.items()}
             for name, service in self.services.items():
                 service.admit(new.settings(name))
             changed: dict[str, list[str]] = {}

@@ -9,13 +9,17 @@ from msgspec import Meta
 
 from raftwright.errors import UsageError
 
-__all__ = ["Bytes", "Period", "Seconds", "Secret", "read_bytes", "read_seconds", "unit_of"]
+__all__ = ["SIZE", "TIME", "Bytes", "Period", "Seconds", "Secret", "read_bytes", "read_seconds", "unit_of"]
 
-Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=31_536_000, extra={"unit": "time"})]
+TIME: Final = {"unit": "time"}
+"""For times with a range of their own: `Annotated[float, Meta(gt=0, le=60, extra=TIME)]`."""
+SIZE: Final = {"unit": "size"}
+"""For sizes."""
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=31_536_000, extra=TIME)]
 """A time: `10 s`, `200 ms`, `2 min`, `1 h`, `1 d` in a file; a number is seconds."""
-Period: TypeAlias = Annotated[float, Meta(gt=0, le=31_536_000, extra={"unit": "time"})]
+Period: TypeAlias = Annotated[float, Meta(gt=0, le=31_536_000, extra=TIME)]
 """A time that is not 0."""
-Bytes: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 60, extra={"unit": "size"})]
+Bytes: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 60, extra=SIZE)]
 """A size: `2 GB`, `64 MiB` in a file; a number is bytes."""
 Secret: TypeAlias = Annotated[str, Meta(max_length=4096, extra={"unit": "secret"})]
 """A password or key: from the environment or a file only its owner can read, `{file: PATH}`; never shown."""

@@ -1,0 +1,319 @@
+"""`raftwright up`: the services of a site in one process."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from raftwright.cli.configs import FilesArgument, SetOption, files_of
+from raftwright.cli.console import columns, console
+from raftwright.cli.exits import Exit
+from raftwright.cli.figures import count, seconds, size
+from raftwright.cli.options import DryRunOption, JsonOption, duration, names
+from raftwright.errors import RaftwrightError, StorageError
+
+if TYPE_CHECKING:
+    from raftwright.service.config import Config
+    from raftwright.service.runner import Runner
+
+__all__ = ["up"]
+
+_TICK: Final = 0.1
+_MOST_NEWS: Final = 10_000
+"""Things that may wait to be told: nobody may be reading."""
+_PATIENCE: Final = "2s"
+
+_News = tuple[str, Mapping[str, Any]]
+
+
+def up(
+    files: FilesArgument = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME,NAME", help="Of its services only these.", show_default=False),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="NAME,NAME", help="Not these.", show_default=False),
+    ] = None,
+    options: SetOption = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--images",
+            min=1,
+            help="The simulated camera takes so many; stop when all are done.",
+            show_default=False,
+        ),
+    ] = None,
+    until_idle: Annotated[
+        str | None,
+        typer.Option(
+            "--until-idle",
+            metavar="TIME",
+            help="Stop when nothing was to do for so long.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Run the services of a site in one process: those that the configuration has sections of.
+
+    Without a file: a simulated ComCam, and an archive in ./raftwright-archive. One line an image; with --json
+    these are JSON objects, one a line. Ctrl-C and SIGTERM let all finish what is under way; SIGHUP reads the
+    configuration again. A service that fails holds up no other, and is started again.
+    """
+    del json
+    console.command = "up"
+    wanted = list(options or ())
+    if images is not None:
+        wanted.append(f"simulator.images={images}")
+        until_idle = until_idle or _PATIENCE
+    patience = None if until_idle is None else duration(until_idle, "--until-idle")
+    from raftwright.service.config import load
+
+    places = files_of(files)
+
+    def reread() -> Config:
+        return load(places, options=wanted)
+
+    config = reread()
+    chosen = _chosen(config, names(only), names(without))
+    if dry_run:
+        _plan(config, chosen)
+        return
+    _run(config, chosen, reread, patience)
+
+
+def _chosen(config: Config, only: list[str] | None, without: list[str] | None) -> list[str]:
+    for name in [*(only or ()), *(without or ())]:
+        config.settings(name)
+    return [name for name in config.services if name not in (without or ()) and (not only or name in only)]
+
+
+def _plan(config: Config, chosen: list[str]) -> None:
+    common = config.common
+    rows = [(f"  {name}", common.life(name).page or "-", common.control_of(name) or "-") for name in chosen]
+    console.say(f"archive {common.archive.root}, ledger {_shown(common.ledger)}, sockets in {common.run}")
+    console.say(*columns([("  service", "page", "control"), *rows]))
+    console.say("nothing was started")
+    console.answer(
+        "ok",
+        Exit.OK,
+        {
+            "dry_run": True,
+            "archive": common.archive.root,
+            "ledger": _shown(common.ledger),
+            "run": common.run,
+            "services": {
+                name: {
+                    "page": common.life(name).page or None,
+                    "control": common.control_of(name) or None,
+                    "events": common.events_of(name),
+                }
+                for name in chosen
+            },
+        },
+    )
+
+
+def _shown(url: str) -> str:
+    from raftwright.service.checking import masked
+
+    return masked(url)
+
+
+def _run(config: Config, chosen: list[str], reread: Any, patience: float | None) -> None:
+    from raftwright.service.logs import logging_to
+    from raftwright.service.runner import Runner
+
+    news: queue.SimpleQueue[_News | None] = queue.SimpleQueue()
+
+    def observe(what: str, facts: Mapping[str, Any]) -> None:
+        if news.qsize() < _MOST_NEWS:
+            news.put((what, facts))
+
+    _make_archive(config)
+    totals: Counter[str] = Counter()
+    log = config.common.log
+    with logging_to(format=log.format, level=log.level), _signals(news):
+        runner = Runner(config, only=chosen, observer=observe, reread=reread)
+        try:
+            runner.start()
+            _ready(runner)
+            _tell(runner, news, patience, totals)
+        finally:
+            runner.stop()
+        while not news.empty():
+            item = news.get()
+            if item is not None:
+                _news(item, totals)
+        _last(runner, totals)
+
+
+def _make_archive(config: Config) -> None:
+    try:
+        config.common.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            error.errno,
+            f"cannot be made ({error.strerror}); choose another archive.root",
+            str(config.common.root),
+        ) from error
+
+
+@contextmanager
+def _signals(news: queue.SimpleQueue[_News | None]) -> Iterator[None]:
+    def stop(_number: int, _frame: object) -> None:
+        news.put(None)
+
+    def reload(_number: int, _frame: object) -> None:
+        news.put(("reload", {}))
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ready(runner: Runner) -> None:
+    common = runner.config.common
+    console.say(f"{', '.join(runner.services) or 'nothing'} up; archive {common.archive.root}")
+    for name, reason in runner.failed.items():
+        console.say(f"{name} does not start: {reason}; it is tried again")
+    for name, service in runner.services.items():
+        page = "" if service.page is None else f"page {service.page.url}"
+        held = "" if service.control is None else f"control {service.control.endpoint}"
+        console.say(f"  {name}: {', '.join(part for part in (page, held) if part) or 'running'}")
+    console.flush()
+    console.event(
+        "ready",
+        {
+            "archive": common.archive.root,
+            "ledger": _shown(common.ledger),
+            "pid": os.getpid(),
+            "failed": runner.failed,
+            "services": {
+                name: {
+                    "page": None if service.page is None else service.page.url,
+                    "control": None if service.control is None else service.control.endpoint,
+                    "state": service.state.value,
+                }
+                for name, service in runner.services.items()
+            },
+        },
+    )
+
+
+def _tell(
+    runner: Runner,
+    news: queue.SimpleQueue[_News | None],
+    patience: float | None,
+    totals: Counter[str],
+) -> None:
+    busy = time.monotonic()
+    while True:
+        try:
+            item = news.get(timeout=_TICK if patience is not None else 3600.0)
+        except queue.Empty:
+            if not runner.idle:
+                busy = time.monotonic()
+            elif patience is not None and time.monotonic() - busy >= patience:
+                return
+            continue
+        if item is None:
+            return
+        if item[0] == "reload":
+            _reload(runner)
+        else:
+            _news(item, totals)
+
+
+def _reload(runner: Runner) -> None:
+    try:
+        changed = runner.reload()
+    except (RaftwrightError, OSError) as error:
+        console.say(f"the configuration is not taken, the old one stays: {error}")
+        console.event("reload", {"ok": False, "reason": str(error)})
+    else:
+        said = ", ".join(f"{name}.{key}" for name, keys in changed.items() for key in keys)
+        console.say(f"the configuration was read again; changed: {said or 'nothing'}")
+        console.event("reload", {"ok": True, "changed": changed})
+    console.flush()
+
+
+def _news(item: _News, totals: Counter[str]) -> None:
+    what, facts = item
+    totals[f"{facts.get('service', '')} {what}"] += 1
+    line = _line(what, facts, totals)
+    if line:
+        console.say(line)
+        console.flush()
+    console.event(what, facts)
+
+
+def _line(what: str, facts: Mapping[str, Any], totals: Counter[str]) -> str:
+    """What people are told of it; nothing of what they need not know."""
+    service = facts.get("service", "")
+    if "line" in facts:
+        return f"{service}: {facts['line']}"
+    if what == "image" and service == "forwarder":
+        totals["files"] += facts["files"]
+        totals["bytes"] += facts["bytes"]
+        totals["missing"] += facts["missing_pixels"]
+        return image_line(facts)
+    if what == "state" and facts["state"] != "ENABLED":
+        return f"{service}: {facts['before']} -> {facts['state']}"
+    if what == "fault":
+        over = f" is over ({facts['ended']})" if facts["over"] else ""
+        return f"{service}: fault {facts['code']} {facts['name']}{over}: {facts['reason']}"
+    if what == "failed":
+        return f"{service} does not start: {facts['reason']}; it is tried again"
+    return ""
+
+
+def image_line(facts: Mapping[str, Any]) -> str:
+    """An image that a forwarder has finished, in one line."""
+    line = f"{facts['image']}: {count(facts['files'], 'file')}, {size(facts['bytes'])}"
+    if facts["missing_pixels"]:
+        line += f", {count(facts['missing_pixels'], 'pixel')} missing"
+    others = sorted(set(facts["states"].values()) - {"done"})
+    if others:
+        line += f", {', '.join(others)}"
+    if facts["latency_s"] is not None:
+        line += f", {seconds(facts['latency_s'])} after the last byte"
+    return line
+
+
+def _last(runner: Runner, totals: Counter[str]) -> None:
+    images = totals["forwarder image"]
+    if images or "forwarder" in runner.names:
+        said = f"{count(images, 'image')}, {count(totals['files'], 'file')}, {size(totals['bytes'])}"
+        if totals["missing"]:
+            said += f", {count(totals['missing'], 'pixel')} missing"
+        console.say(said)
+    faults = sum(n for key, n in totals.items() if key.endswith(" fault"))
+    for name, reason in runner.failed.items():
+        console.say(f"{name} was never started: {reason}")
+    console.event(
+        "stopped",
+        {
+            "images": images,
+            "files": totals["files"],
+            "bytes": totals["bytes"],
+            "faults": faults,
+            "failed": runner.failed,
+        },
+    )
