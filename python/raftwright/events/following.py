@@ -6,7 +6,8 @@ that was missed is fetched, what comes after it is held back, so that events com
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import itertools
+from collections import Counter, OrderedDict, deque
 from typing import Any, Final
 
 from raftwright.events.message import MISSED, Event
@@ -45,12 +46,14 @@ class Following:
         self._last: dict[str, int] = {}
         self._greeted = False
         self._pending: Counter[str] = Counter()  # what is missing, by kind
-        self._recovered: Counter[str] = Counter()
+        self._recovered: Counter[str] = Counter()  # what came by answers and was not heard
+        self._ahead: Counter[str] = Counter()  # of that, what was not missing: it may still be heard, or lost
         self._unknown = False  # something is missing, and nobody knows how much
         self._late = False  # something more was missing while we asked
         self._asking: deque[str] = deque()
         self._through: dict[str, int] = {}
-        self._held: deque[Event] = deque()
+        self._held: OrderedDict[tuple[str, int], Event] = OrderedDict()
+        self._nameless = itertools.count(1)
         self._let_go: dict[str, int] = {}  # log -> last number that was held and let go of
         self._number = 0
         self._tries = 0
@@ -61,16 +64,24 @@ class Following:
         """An event came; what the caller gets."""
         if event.log:
             self._logs.setdefault(event.log)
-        gap = self._gap(event)
+        key = (event.log, event.number)
+        known = key in self._held or (bool(event.log) and self._log(event.log).has(event.number))
+        gap, news = self._gap(event)
         self._pending[event.kind] += gap
+        self._late |= gap > 0
+        if known:
+            self.repeated += 1
+            came = self._recovered if self.question is not None else self._ahead
+            came[event.kind] -= news and key not in self._held and came[event.kind] > 0
+            if self.question is not None or not gap:
+                return []
+        elif not news:  # it is late, and was taken for lost
+            self._pending[event.kind] = max(0, self._pending[event.kind] - 1)
         if self.question is not None:
-            self._late |= gap > 0
             self._hold(event)
             return []
         if not gap:
-            out = self._new([event])
-            self.repeated += not out
-            return out
+            return self._new([event])
         if self._ask():
             self._hold(event)
             return []
@@ -125,9 +136,8 @@ class Following:
             for event in sorted(events, key=lambda event: event.number)
             if event.log == question.log and (self._kinds is None or event.kind in self._kinds)
         ]
-        held = {event.number for event in self._held if event.log == question.log}
         out = self._new(wanted)
-        self._recovered.update(event.kind for event in out if event.number not in held)
+        self._recovered.update(event.kind for event in out if (event.log, event.number) not in self._held)
         if answer.more and answer.through > question.after:
             self._next(question.log, answer.through)
             return out
@@ -178,9 +188,9 @@ class Following:
         self.question = Question(id=self._number, log=log, after=after, kinds=kinds)
 
     def _hold(self, event: Event) -> None:
-        self._held.append(event)
+        self._held[(event.log, event.number) if event.log else ("", next(self._nameless))] = event
         if len(self._held) > _MOST_HELD:  # it stands in its log, behind what is asked for now
-            gone = self._held.popleft()
+            _, gone = self._held.popitem(last=False)
             self._pending[gone.kind] += 1
             self._let_go[gone.log] = max(self._let_go.get(gone.log, 0), gone.number)
 
@@ -193,7 +203,11 @@ class Following:
         self.question = None
         for log, number in self._through.items():
             self._log(log).verified(number)
-        self._pending -= self._recovered
+        for kind, count in self._recovered.items():
+            surplus = count - self._pending[kind]
+            self._pending[kind] = max(0, -surplus)
+            self._ahead[kind] += max(0, surplus)
+        self._recovered.clear()
         self._late |= any(number > self._through.get(log, number) for log, number in self._let_go.items())
         if self._late and +self._pending and self._ask():
             return []
@@ -201,7 +215,7 @@ class Following:
 
     def _release(self) -> list[Event]:
         """What was held back, but for what came by the answer."""
-        out = [event for event in self._held if not event.log or self._log(event.log).take(event.number)]
+        out = self._new(list(self._held.values()))
         self._held.clear()
         return out
 
@@ -225,15 +239,21 @@ class Following:
     def _new(self, events: list[Event]) -> list[Event]:
         return [event for event in events if not event.log or self._log(event.log).take(event.number)]
 
-    def _gap(self, event: Event) -> int:
-        """How many events of this kind did not come before this one."""
+    def _gap(self, event: Event) -> tuple[int, bool]:
+        """How many events of this kind did not come before it; whether it is later than all before."""
         if not event.sequence:
-            return 0
+            return 0, False
         before = self._last.get(event.kind)
         if before is None:
             before = 0 if self._greeted else event.sequence - 1
         self._last[event.kind] = max(before, event.sequence)
-        return max(0, event.sequence - before - 1)
+        return self._lacking(event.kind, event.sequence - before - 1), event.sequence > before
+
+    def _lacking(self, kind: str, count: int) -> int:
+        """How many of those that were not heard did not come by an answer either."""
+        came = min(max(0, count), self._ahead[kind])
+        self._ahead[kind] -= came
+        return max(0, count) - came
 
     def _compare(self, sequences: dict[str, Any]) -> None:
         """`alive` tells the last sequence of each kind: the end of a series may be lost too."""
@@ -241,7 +261,7 @@ class Following:
             if not isinstance(sequence, int) or (self._kinds is not None and kind not in self._kinds):
                 continue
             before = self._last.get(kind, 0 if self._greeted else sequence)
-            self._pending[kind] += max(0, sequence - before)
+            self._pending[kind] += self._lacking(kind, sequence - before)
             self._last[kind] = max(sequence, before)
 
     def _missed(self, kind: str, count: int) -> list[Event]:

@@ -41,9 +41,13 @@ class Log:
             return self.position
         return min(self._seen) - 1 if self._seen else None
 
+    def has(self, number: int) -> bool:
+        """Whether the event of this number came."""
+        return number in self._seen or (self.position is not None and number <= self.position)
+
     def take(self, number: int) -> bool:
-        """Whether the event of this number is new."""
-        if number in self._seen or (self.position is not None and number <= self.position):
+        """Whether the event of this number is new; from here on it came."""
+        if self.has(number):
             return False
         if self.position is None and self.durable:
             self.verified(number - 1)  # we begin here
