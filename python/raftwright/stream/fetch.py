@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from raftwright._stream import Event
     from raftwright.daq import SourceInfo
     from raftwright.stream.client import NetworkStore
+    from raftwright.stream.metering import Meter
 
 __all__ = ["CHUNK_BYTES", "CREDIT", "Fetch", "Outcome", "Receiver", "keep_message_memory"]
 
@@ -56,6 +57,8 @@ class Receiver:
         messages. A process that does little else calls `keep_message_memory` once.
     plain
         Take messages through pyzmq, as is done where its libzmq cannot be used from compiled code.
+    meter
+        Says how much may be asked for; by default all at once.
 
     Raises
     ------
@@ -71,12 +74,14 @@ class Receiver:
         chunk_bytes: int = CHUNK_BYTES,
         credit: int = CREDIT,
         plain: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         if chunk_bytes < 1 or credit < 1:
             raise UsageError("chunk_bytes and credit are numbers of bytes; give some")
         self._store = store
         self._chunk_bytes = chunk_bytes
         self._credit = credit
+        self._meter = meter
         self._link = Link(store, index, plain=plain)
         self._loop = self._link.loop
         self._errands: dict[int, Errand] = {}
@@ -316,11 +321,16 @@ class Receiver:
                 return
             wanted = [(0, 0)]  # all is there; an END is still wanted, for the CRC
         for begin, end in wanted[:_MOST_RANGES]:
-            if len(self._owners) >= welcome.pulls or not self._pull(errand, begin, end, welcome, now):
+            if len(self._owners) >= welcome.pulls:
                 return  # stays due
-            if again:
+            upto = end if self._meter is None else begin + self._meter.take(end - begin, errand.chunk)
+            if begin == upto < end or not self._pull(errand, begin, upto, welcome, now):
+                return
+            if again and self._meter is None:
                 self._counts["asked_again"] += 1
                 fetch.retries += 1
+            if upto < end:
+                return
         errand.due = None
 
     def _pull(self, errand: Errand, begin: int, end: int, welcome: Welcome, now: float) -> bool:
