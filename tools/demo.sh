@@ -11,7 +11,7 @@ place=${DEMO_DIR:-demo}
 seed=${DEMO_SEED:-20261122}
 day=20261122
 camera=(--camera LSSTComCam --rafts R22 --seed "$seed" --day "$day" --readout 2s --every 6s)
-rm -rf "$place/archive" "$place/journal.db"* "$place/epoch" "$place"/*.log "$place"/raft.png "$place"/raft.fits
+rm -rf "$place/archive" "$place/ledger.db"* "$place/epoch" "$place"/*.log "$place"/raft.png "$place"/raft.fits
 mkdir -p "$place"
 
 pids=()
@@ -51,7 +51,7 @@ serve_camera "$place/server.log" --count 3 --bind tcp://127.0.0.1:0
 printf '  %s\n' "$endpoint"
 
 say "2/6  a forwarder: claims what is read out, assembles while it comes, writes raw files"
-raftwright forward "$endpoint" --out "$place/archive" --journal "$place/journal.db" \
+raftwright forward "$endpoint" --out "$place/archive" --ledger "$place/ledger.db" \
   --metrics 127.0.0.1:0 >"$place/forwarder.log" 2>&1 &
 forwarder=$!
 pids+=("$forwarder")
@@ -86,7 +86,7 @@ pids=()
 say "done; what was made:"
 printf '%s\n' \
   "  archive    $place/archive/$day ($(du -sh "$place/archive" | cut -f 1))" \
-  "  journal    $place/journal.db" \
+  "  ledger     $place/ledger.db" \
   "  logs       $place/server.log $place/faults.log $place/forwarder.log" \
   "  mosaic     $place/raft.fits" \
   "  picture    $place/raft.png"

@@ -48,9 +48,9 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def journal(out: Path) -> Path:
+def ledger(out: Path) -> Path:
     """Of the forwarder that is told nothing else."""
-    return out / "journal.db"
+    return out / "ledger.db"
 
 
 @pytest.fixture

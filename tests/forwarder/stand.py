@@ -18,7 +18,7 @@ import raftwright
 from hand_daq import HandImage
 from raftwright import _core
 from raftwright.errors import NotFoundError, StorageError
-from raftwright.forwarder import FileRow, Unit, open_journal
+from raftwright.ledger import FileRow, Unit, open_ledger
 from raftwright.stream.server import Limits, Server
 
 SAMPLE = 108
@@ -42,55 +42,56 @@ def wait_for(what: Callable[[], Any], timeout: float = 10.0, programs: Iterable[
         time.sleep(0.02)
 
 
-def units_of(journal: Path) -> dict[tuple[str, str], Unit]:
+def units_of(ledger: Path) -> dict[tuple[str, str], Unit]:
     """(image, location) -> unit."""
-    if not journal.is_file():
+    if not ledger.is_file():
         return {}
     try:
-        with open_journal(journal, read_only=True) as opened:
-            return {(unit.image, unit.location): unit for unit in opened.units()}
+        with open_ledger(ledger, read_only=True) as opened:
+            return {(unit.image, unit.location): unit for unit in opened.claims.units()}
     except (StorageError, NotFoundError):
         return {}
 
 
-def states_of(journal: Path) -> Counter[str]:
-    if not journal.is_file():
+def states_of(ledger: Path) -> Counter[str]:
+    """Of what was begun."""
+    if not ledger.is_file():
         return Counter()
     try:
-        with open_journal(journal, read_only=True) as opened:
-            return Counter(unit.state for unit in opened.units())
+        with open_ledger(ledger, read_only=True) as opened:
+            return Counter(unit.state for unit in opened.claims.units() if unit.state != "expected")
     except (StorageError, NotFoundError):
         return Counter()
 
 
-def rows_of(journal: Path) -> list[FileRow]:
-    with open_journal(journal, read_only=True) as opened:
-        return list(opened.files())
+def rows_of(ledger: Path) -> list[FileRow]:
+    with open_ledger(ledger, read_only=True) as opened:
+        return list(opened.claims.files())
 
 
-def attempts_of(journal: Path) -> Counter[str]:
+def attempts_of(ledger: Path) -> Counter[str]:
     """Kinds in the history."""
-    with open_journal(journal, read_only=True) as opened:
-        return Counter(entry.kind for entry in opened.history())
+    with open_ledger(ledger, read_only=True) as opened:
+        return Counter(entry.kind for entry in opened.claims.history())
 
 
 def fits_in(out: Path) -> set[Path]:
     return {path for path in out.rglob("*.fits*") if path.is_file()}
 
 
-def check_archive(out: Path, journal: Path, images: Mapping[str, HandImage]) -> list[FileRow]:
-    """Every file is whole, is in the journal as it is, and each of its pixels is the DAQ's or marked."""
-    rows = rows_of(journal)
+def check_archive(out: Path, ledger: Path, images: Mapping[str, HandImage]) -> list[FileRow]:
+    """Every file is whole, is in the ledger as it is, and each of its pixels is the DAQ's or marked."""
+    rows = rows_of(ledger)
     told = {Path(row.path): row for row in rows}
-    assert len(told) == len(rows), "a file is in the journal twice"
-    assert set(told) == fits_in(out), "journal and disk do not have the same files"
+    assert len(told) == len(rows), "a file is in the ledger twice"
+    assert set(told) == fits_in(out), "ledger and disk do not have the same files"
     hidden = [path for path in out.rglob(".*") if path.is_file()]
     assert not hidden, f"left behind: {hidden}"
     truths: dict[str, Any] = {}
     for path, row in told.items():
         data = path.read_bytes()
         assert (len(data), f"{_core.crc32c(data):08x}") == (row.bytes, row.crc32c), (
-            f"{path} is not the journal's"
+            f"{path} is not the ledger's"
         )
         assert f"{_core.adler32(data):08x}" == row.adler32
         if row.image not in truths:

@@ -66,33 +66,33 @@ def disk(shim: Path, out: Path, tmp_path: Path) -> Disk:
     ],
 )
 def test_a_disk_that_refuses(
-    number: int, operations: str, daq: HandStore, serve: Serve, run: Run, disk: Disk, out: Path, journal: Path
+    number: int, operations: str, daq: HandStore, serve: Serve, run: Run, disk: Disk, out: Path, ledger: Path
 ) -> None:
-    """The journal lies on it too."""
+    """The ledger lies on it too."""
     server = serve()
     daq.add(1)
     program = run(server.endpoint, env=disk.env)
-    wait_for(lambda: states_of(journal)["done"] == 3, 20, [program])
+    wait_for(lambda: states_of(ledger)["done"] == 3, 20, [program])
     image = daq.make(2)
     image.hold(4 * ROW)
     daq.put(image)
-    wait_for(lambda: states_of(journal)["claimed"] == 3, 10, [program])
+    wait_for(lambda: states_of(ledger)["claimed"] == 3, 10, [program])
     disk.fail(number, operations)
     image.mend()
     daq.add(3, 4)
     wait_for(
-        lambda: any(os.strerror(number) in line or "journal" in line for line in program.log), 10, [program]
+        lambda: any(os.strerror(number) in line or "ledger" in line for line in program.log), 10, [program]
     )
     time.sleep(1.0)
     assert program.process.poll() is None, "it gave up"
     assert len(fits_in(out)) == 9, "a file appeared on a disk that takes none"
-    errors = [line for line in program.log if " ERROR " in line]
+    errors = [line for line in program.log if " error: " in line]
     assert 1 <= len(errors) <= 4, "it is not said once: " + "\n".join(program.log)
     assert not any("Traceback" in line for line in program.log), program.log
     disk.heal()
-    wait_for(lambda: states_of(journal) == {"done": 12}, 20, [program])
+    wait_for(lambda: states_of(ledger) == {"done": 12}, 20, [program])
     assert program.end() == 0
-    rows = check_archive(out, journal, daq.all)
+    rows = check_archive(out, ledger, daq.all)
     assert len(rows) == 36
     assert {row.version for row in rows} == {1}
 
@@ -114,11 +114,11 @@ def test_a_disk_that_is_really_full(
 
 
 def _fill(daq: HandStore, serve: Serve, run: Run, place: Path) -> None:
-    out, journal = place / "archive", place / "archive" / "journal.db"
+    out, ledger = place / "archive", place / "archive" / "ledger.db"
     server = serve()
     program = run(server.endpoint, out=out)
     daq.add(1)
-    wait_for(lambda: states_of(journal)["done"] == 3, 20, [program])
+    wait_for(lambda: states_of(ledger)["done"] == 3, 20, [program])
     ballast = place / "ballast"
     room = os.statvfs(place)
     with ballast.open("wb") as stream:
@@ -128,9 +128,9 @@ def _fill(daq: HandStore, serve: Serve, run: Run, place: Path) -> None:
     time.sleep(0.7)
     assert len(fits_in(out)) == 9
     ballast.unlink()
-    wait_for(lambda: states_of(journal) == {"done": 9}, 20, [program])
+    wait_for(lambda: states_of(ledger) == {"done": 9}, 20, [program])
     assert program.end() == 0
-    assert len(check_archive(out, journal, daq.all)) == 27
+    assert len(check_archive(out, ledger, daq.all)) == 27
 
 
 @pytest.fixture
@@ -150,15 +150,15 @@ def test_a_disk_that_is_stuck_costs_no_memory(
     daq: HandStore, many: list[HandImage], serve: Serve, run: Run, disk: Disk, out: Path, tmp_path: Path
 ) -> None:
     budget = 32 << 20
-    journal = tmp_path / "journal.db"  # on a disk that works: units are claimed as long as there is memory
+    ledger = tmp_path / "ledger.db"  # on a disk that works: units are claimed as long as there is memory
     server = serve(limits=Limits())
     program = run(
         server.endpoint,
-        *("--journal", str(journal), "--memory", str(budget), "--deadline", "60s", "--writers", "2"),
+        *("--ledger", str(ledger), "--memory", str(budget), "--deadline", "60s", "--writers", "2"),
         env=disk.env,
     )
     daq.put(many[0])
-    wait_for(lambda: states_of(journal)["done"] == 3, 20, [program])
+    wait_for(lambda: states_of(ledger)["done"] == 3, 20, [program])
     base = program.memory()
     for image in many[1:]:
         image.hold(0)
@@ -177,12 +177,12 @@ def test_a_disk_that_is_stuck_costs_no_memory(
             most = max(most, program.memory())
     packed = sum(source.base.bytes for source in many[0].sources.values())
     assert packed // 3 <= sent - before < 28 * packed, "the server was not held up, or nothing came"
-    assert states_of(journal)["claimed"] < 29 * 3
+    assert states_of(ledger)["claimed"] < 29 * 3
     assert most - base < budget + (16 << 20), f"{(most - base) / 2**20:.0f} MiB more than at the beginning"
     disk.heal()
-    wait_for(lambda: states_of(journal) == {"done": 90}, 40, [program])
+    wait_for(lambda: states_of(ledger) == {"done": 90}, 40, [program])
     assert program.end() == 0
-    rows = rows_of(journal)
+    rows = rows_of(ledger)
     assert {Path(row.path) for row in rows} == fits_in(out)
     assert len(rows) == 270
     assert {row.missing for row in rows} == {0}

@@ -1,4 +1,4 @@
-"""The forwarder on a good day: files, journal, events, figures; and what it catches up."""
+"""The forwarder on a good day: files, ledger, events, figures; and what it catches up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from raftwright.events import Event, open_subscriber
 
 
 def test_images_become_files_events_and_rows(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path, tmp_path: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path, tmp_path: Path
 ) -> None:
     server = serve()
     seen: list[Any] = []
@@ -57,7 +57,7 @@ def test_images_become_files_events_and_rows(
     listener.join()
     forwarder.stop()
 
-    rows = check_archive(out, journal, daq.all)
+    rows = check_archive(out, ledger, daq.all)
     assert len(rows) == 18
     assert {(row.status, row.version, row.missing) for row in rows} == {("written", 1, 0)}
     for name, image in daq.all.items():
@@ -84,12 +84,12 @@ def test_images_become_files_events_and_rows(
 
 
 def test_what_was_missed_is_caught_up_oldest_first_and_once(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     server = serve()
     daq.add(1)
     first = forward(server.endpoint)
-    wait_for(lambda: states_of(journal)["done"] == 3)
+    wait_for(lambda: states_of(ledger)["done"] == 3)
     first.stop()
     daq.add(5, 3, 4, 2)
     seen: list[Any] = []
@@ -99,22 +99,22 @@ def test_what_was_missed_is_caught_up_oldest_first_and_once(
     wait_for(lambda: second.idle)
     second.stop()
     assert [one["image"] for one in seen] == [name_of(number) for number in (2, 3, 4, 5)]
-    check_archive(out, journal, daq.all)
+    check_archive(out, ledger, daq.all)
     for image in daq.all.values():
         assert {source.read_bytes for source in image.sources.values()} == {BYTES}, "fetched twice"
-    assert attempts_of(journal) == {"claimed": 15, "done": 15}
+    assert attempts_of(ledger) == {"claimed": 15, "done": 15}
 
 
 def test_a_lost_journal_is_made_anew_from_the_disk(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     server = serve()
     daq.add(1, 2)
     first = forward(server.endpoint)
-    wait_for(lambda: states_of(journal)["done"] == 6)
+    wait_for(lambda: states_of(ledger)["done"] == 6)
     first.stop()
-    before = {row.path: (row.crc32c, row.bytes) for row in rows_of(journal)}
-    for path in out.glob("journal.db*"):
+    before = {row.path: (row.crc32c, row.bytes) for row in rows_of(ledger)}
+    for path in out.glob("ledger.db*"):
         path.unlink()
     # One file is damaged, one is lost: their sources are fetched again, the others are not.
     damaged = next((out / "20261122" / name_of(1)).glob("*R22_S01.fits"))
@@ -125,9 +125,9 @@ def test_a_lost_journal_is_made_anew_from_the_disk(
     data[-3000] ^= 1
     damaged.write_bytes(data)
     second = forward(server.endpoint)
-    wait_for(lambda: sum(states_of(journal).values()) == 6 and second.idle)
+    wait_for(lambda: sum(states_of(ledger).values()) == 6 and second.idle)
     second.stop()
-    units = units_of(journal)
+    units = units_of(ledger)
     assert units[name_of(1), "22/0"].state == "conflict", "a damaged file is not replaced, and not accepted"
     assert sum(unit.state == "done" for unit in units.values()) == 5
     reads = {
@@ -136,14 +136,14 @@ def test_a_lost_journal_is_made_anew_from_the_disk(
         for location, source in image.sources.items()
     }
     assert reads == {key: 2 if key in {(name_of(1), "22/0"), (name_of(2), "22/2")} else 1 for key in reads}
-    rows = {row.path: (row.crc32c, row.bytes) for row in rows_of(journal) if row.status != "conflict"}
+    rows = {row.path: (row.crc32c, row.bytes) for row in rows_of(ledger) if row.status != "conflict"}
     assert len(rows) == 17
     for path, sums in rows.items():
         assert sums == before[path] or path == str(lost), "what is there is not written again"
 
 
 def test_live_images_do_not_wait_for_the_backlog(
-    daq: HandStore, serve: Serve, forward: Forward, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, ledger: Path
 ) -> None:
     server = serve()
     for number in range(1, 41):
@@ -164,17 +164,17 @@ def test_live_images_do_not_wait_for_the_backlog(
     names = [one["image"] for one in seen]
     assert len(names) < 41, "the backlog was over before: the test shows nothing"
     assert names.index(name_of(100)) - behind < 15
-    wait_for(lambda: states_of(journal)["done"] == 41 * 3, 20)
+    wait_for(lambda: states_of(ledger)["done"] == 41 * 3, 20)
 
 
 def test_files_are_there_only_once_when_nothing_is_new(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     server = serve()
     daq.add(1)
     first = forward(server.endpoint)
-    wait_for(lambda: states_of(journal)["done"] == 3)
+    wait_for(lambda: states_of(ledger)["done"] == 3)
     time.sleep(1.0)  # some sweeps
     first.stop()
     assert len(fits_in(out)) == 9
-    assert attempts_of(journal) == {"claimed": 3, "done": 3}
+    assert attempts_of(ledger) == {"claimed": 3, "done": 3}

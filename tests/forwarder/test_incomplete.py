@@ -36,7 +36,7 @@ def missing_per_segment(path: Path) -> set[tuple[tuple[int, int], ...]]:
 
 
 def test_a_deadline_that_passes_leaves_marked_gaps_that_are_repaired_later(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path, tmp_path: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path, tmp_path: Path
 ) -> None:
     server = serve()
     image = daq.make(1)
@@ -47,11 +47,11 @@ def test_a_deadline_that_passes_leaves_marked_gaps_that_are_repaired_later(
         forwarder = forward(server.endpoint, deadline=0.7, events=events, observer=seen.append)
         time.sleep(0.2)
         daq.put(image)
-        wait_for(lambda: states_of(journal) == {"done": 2, "incomplete": 1})
-        unit = units_of(journal)[name_of(1), "22/1"]
+        wait_for(lambda: states_of(ledger) == {"done": 2, "incomplete": 1})
+        unit = units_of(ledger)[name_of(1), "22/1"]
         assert unit.received == 5 * ROW
         assert "the deadline passed" in unit.reason
-        first = check_archive(out, journal, daq.all)
+        first = check_archive(out, ledger, daq.all)
         assert len(first) == 9
         marked = [row for row in first if row.missing]
         assert {(row.location, row.missing) for row in marked} == {("22/1", 16 * 28 * 11)}
@@ -64,18 +64,18 @@ def test_a_deadline_that_passes_leaves_marked_gaps_that_are_repaired_later(
         ]
         before = {path: path.read_bytes() for path in fits_in(out)}
         image.mend()
-        wait_for(lambda: states_of(journal) == {"done": 3})
+        wait_for(lambda: states_of(ledger) == {"done": 3})
         told = list(subscriber.events(timeout=0.5))
     time.sleep(0.7)
-    tries = attempts_of(journal)
+    tries = attempts_of(ledger)
     time.sleep(0.7)
-    assert attempts_of(journal) == tries, "what is done is tried again"
+    assert attempts_of(ledger) == tries, "what is done is tried again"
     assert forwarder.idle
     forwarder.stop()
 
     for path, data in before.items():
         assert path.read_bytes() == data, f"{path} was changed"
-    rows = check_archive(out, journal, daq.all)
+    rows = check_archive(out, ledger, daq.all)
     assert len(rows) == 12
     by_path = {row.path: row for row in rows}
     repaired = [row for row in rows if row.version == 2]
@@ -101,24 +101,24 @@ def test_a_deadline_that_passes_leaves_marked_gaps_that_are_repaired_later(
 
 
 def test_a_server_that_loses_everything_for_a_while(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     faults = Faults.parse("drop=0.6", seed=5)
     server = serve(faults=faults)
     forwarder = forward(server.endpoint, deadline=0.6)
     (image,) = daq.add(1)
-    wait_for(lambda: states_of(journal)["incomplete"] + states_of(journal)["failed"] >= 1)
+    wait_for(lambda: states_of(ledger)["incomplete"] + states_of(ledger)["failed"] >= 1)
     faults._chunk_rules = []
-    wait_for(lambda: states_of(journal) == {"done": 3})
+    wait_for(lambda: states_of(ledger) == {"done": 3})
     wait_for(lambda: forwarder.idle)
     forwarder.stop()
-    rows = check_archive(out, journal, {name_of(1): image})
+    rows = check_archive(out, ledger, {name_of(1): image})
     assert sum(row.missing == 0 for row in rows) == 9
     assert forwarder.receivers.stats["asked_again"] > 0
 
 
 def test_gaps_for_ever_are_exact_and_tried_ever_more_rarely(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     server = serve()
     image = daq.make(1)
@@ -126,14 +126,14 @@ def test_gaps_for_ever_are_exact_and_tried_ever_more_rarely(
     image.lose(10 * ROW, 10 * ROW + 1, "22/2")  # a byte: of some segments one pixel
     daq.put(image)
     forwarder = forward(server.endpoint, retry=0.4)
-    wait_for(lambda: states_of(journal) == {"done": 1, "incomplete": 2})
+    wait_for(lambda: states_of(ledger) == {"done": 1, "incomplete": 2})
     begun = time.monotonic()
-    wait_for(lambda: units_of(journal)[name_of(1), "22/0"].attempts >= 3, 15)
+    wait_for(lambda: units_of(ledger)[name_of(1), "22/0"].attempts >= 3, 15)
     assert time.monotonic() - begun > 0.4 + 0.8 - 0.3
     time.sleep(1.0)
-    assert units_of(journal)[name_of(1), "22/0"].attempts <= 4, "a hot loop"
+    assert units_of(ledger)[name_of(1), "22/0"].attempts <= 4, "a hot loop"
     forwarder.stop()
-    rows = check_archive(out, journal, daq.all)
+    rows = check_archive(out, ledger, daq.all)
     assert len(rows) == 9, "another try that gives no more makes no files"
     for row in rows:
         if row.location == "22/0":
@@ -147,68 +147,68 @@ def test_gaps_for_ever_are_exact_and_tried_ever_more_rarely(
 
 @pytest.mark.parametrize("came", [0, 6])
 def test_an_image_that_is_deleted_while_it_is_read(
-    came: int, daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    came: int, daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     server = serve()
     image = daq.make(1)
     image.hold(came * ROW)
     daq.put(image)
     forwarder = forward(server.endpoint)
-    wait_for(lambda: forwarder.receivers.stats.get("chunks", 0) >= 3 * came and states_of(journal)["claimed"])
+    wait_for(lambda: forwarder.receivers.stats.get("chunks", 0) >= 3 * came and states_of(ledger)["claimed"])
     time.sleep(0.4)  # what is there has come
     daq.remove(image)
-    wait_for(lambda: states_of(journal) == {"gone": 3})
+    wait_for(lambda: states_of(ledger) == {"gone": 3})
     wait_for(lambda: forwarder.idle)
     time.sleep(0.5)
     forwarder.stop()
-    rows = check_archive(out, journal, {name_of(1): image})
+    rows = check_archive(out, ledger, {name_of(1): image})
     assert len(rows) == (9 if came else 0)
     for row in rows:
         assert missing_per_segment(Path(row.path)) == {((came * 28, (16 - came) * 28),)}
-    for unit in units_of(journal).values():
+    for unit in units_of(ledger).values():
         assert unit.attempts == 1, "it is not there: nothing to try"
         assert "removed" in unit.reason
         assert unit.received == came * ROW
 
 
 def test_what_was_gone_and_is_there_again_is_fetched(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     server = serve()
     image = daq.make(1)
     image.hold(4 * ROW)
     daq.put(image)
     forward(server.endpoint)
-    wait_for(lambda: states_of(journal)["claimed"] == 3)
+    wait_for(lambda: states_of(ledger)["claimed"] == 3)
     time.sleep(0.3)
     daq.remove(image)
-    wait_for(lambda: states_of(journal) == {"gone": 3})
+    wait_for(lambda: states_of(ledger) == {"gone": 3})
     image.removed = False
     image.mend()
     daq.put(image)
-    wait_for(lambda: states_of(journal) == {"done": 3})
-    rows = check_archive(out, journal, daq.all)
+    wait_for(lambda: states_of(ledger) == {"done": 3})
+    rows = check_archive(out, ledger, daq.all)
     assert sorted(row.version for row in rows) == [1] * 9 + [2] * 9
 
 
 def test_another_image_of_the_same_name_is_kept_beside(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     server = serve()
     (first,) = daq.add(1, seed=1)
     forwarder = forward(server.endpoint)
-    wait_for(lambda: states_of(journal) == {"done": 3})
+    wait_for(lambda: states_of(ledger) == {"done": 3})
     before = {path: path.read_bytes() for path in out.rglob("*") if path.parent.name == name_of(1)}
     other = daq.make(1, seed=2)
     assert other.base.id != first.base.id
     daq.all = {name_of(1): other}  # no notice: it has to be found
-    wait_for(lambda: states_of(journal) == {"done": 3, "conflict": 3})
+    wait_for(lambda: states_of(ledger) == {"done": 3, "conflict": 3})
     wait_for(lambda: forwarder.idle)
     assert forwarder.status()["units"] == {"done": 3, "conflict": 3}
     forwarder.stop()
     for path, data in before.items():
         assert path.read_bytes() == data, f"{path} was touched"
-    rows = rows_of(journal)
+    rows = rows_of(ledger)
     kept = [row for row in rows if row.status == "conflict"]
     assert len(rows) == 18
     assert len(kept) == 9
@@ -221,7 +221,7 @@ def test_another_image_of_the_same_name_is_kept_beside(
 
 
 def test_a_source_that_lies_never_passes_as_complete(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     server = serve()
     image = daq.make(1)
@@ -229,19 +229,19 @@ def test_a_source_that_lies_never_passes_as_complete(
     image.sources["22/1"].crc32c = "12345678"
     daq.put(image)
     forwarder = forward(server.endpoint)
-    wait_for(lambda: states_of(journal) == {"done": 2, "failed": 1})
-    unit = units_of(journal)[name_of(1), "22/1"]
+    wait_for(lambda: states_of(ledger) == {"done": 2, "failed": 1})
+    unit = units_of(ledger)[name_of(1), "22/1"]
     assert "12345678" in unit.reason
-    assert {row.location for row in rows_of(journal)} == {"22/0", "22/2"}
+    assert {row.location for row in rows_of(ledger)} == {"22/0", "22/2"}
     assert len(fits_in(out)) == 6
     assert [one["location"] for one in forwarder.status()["incomplete"]] == ["22/1"]
     image.sources["22/1"].crc32c = right
-    wait_for(lambda: states_of(journal) == {"done": 3})
-    check_archive(out, journal, daq.all)
+    wait_for(lambda: states_of(ledger) == {"done": 3})
+    check_archive(out, ledger, daq.all)
 
 
 def test_many_images_that_wait_for_repair_do_not_hide_the_others(
-    daq: HandStore, serve: Serve, forward: Forward, journal: Path, monkeypatch: pytest.MonkeyPatch
+    daq: HandStore, serve: Serve, forward: Forward, ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raftwright.forwarder.looking._AT_A_TIME", 3)
     server = serve()
@@ -251,11 +251,11 @@ def test_many_images_that_wait_for_repair_do_not_hide_the_others(
         broken[-1].lose(0, ROW)
         daq.put(broken[-1])
     forward(server.endpoint, retry=60.0, sweep=0.5)
-    wait_for(lambda: states_of(journal) == {"incomplete": 7}, 15)
+    wait_for(lambda: states_of(ledger) == {"incomplete": 7}, 15)
     later = daq.make(50, locations=["22/0"], rafts=None)
     daq.all = {**daq.all, name_of(50): later}  # no notice
-    wait_for(lambda: units_of(journal).get((name_of(50), "22/0")) is not None, 15)
-    wait_for(lambda: states_of(journal) == {"incomplete": 7, "done": 1})
+    wait_for(lambda: units_of(ledger).get((name_of(50), "22/0")) is not None, 15)
+    wait_for(lambda: states_of(ledger) == {"incomplete": 7, "done": 1})
 
 
 def test_the_locations_are_those_of_the_stand() -> None:

@@ -31,7 +31,8 @@ import raftwright
 from hand_daq import HandStore, name_of
 from raftwright.daq import Registers
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
-from raftwright.forwarder import Forwarder, Settings, open_journal, read_settings
+from raftwright.forwarder import Forwarder, Settings, read_settings
+from raftwright.ledger import open_ledger
 from raftwright.stream import KeyStore
 from raftwright.stream.wire import Header, Type, pack
 
@@ -92,7 +93,7 @@ def test_a_wrong_server_is_refused_until_the_right_one_is_there(
     serve: Serve,
     forward: Forward,
     out: Path,
-    journal: Path,
+    ledger: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -111,9 +112,9 @@ def test_a_wrong_server_is_refused_until_the_right_one_is_there(
         wrong.close()
     assert len(errors_in(caplog, "the DAQ cannot be asked")) <= 2, caplog.text
     serve(wrong.endpoint)
-    wait_for(lambda: states_of(journal) == {"done": 3}, 15)
+    wait_for(lambda: states_of(ledger) == {"done": 3}, 15)
     wait_for(lambda: not forwarder.problems())
-    check_archive(out, journal, daq.all)
+    check_archive(out, ledger, daq.all)
 
 
 def test_a_wrong_key_is_said(
@@ -121,7 +122,7 @@ def test_a_wrong_key_is_said(
     serve: Serve,
     forward: Forward,
     out: Path,
-    journal: Path,
+    ledger: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -135,15 +136,15 @@ def test_a_wrong_key_is_said(
     stranger = forward(server.endpoint, keys="stranger", **keys)
     stranger.store.connection.timeout = 1.0
     wait_for(lambda: any("key" in problem for problem in stranger.problems()), 15)
-    assert not states_of(journal)
+    assert not states_of(ledger)
     stranger.stop()
     forward(server.endpoint, keys="mine", **keys)
-    wait_for(lambda: states_of(journal) == {"done": 3})
-    check_archive(out, journal, daq.all)
+    wait_for(lambda: states_of(ledger) == {"done": 3})
+    check_archive(out, ledger, daq.all)
 
 
 def test_a_server_that_is_started_anew(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     first = serve()
     endpoint = first.endpoint
@@ -151,15 +152,15 @@ def test_a_server_that_is_started_anew(
     image.hold(5 * ROW)
     daq.put(image)
     forward(endpoint)
-    wait_for(lambda: states_of(journal) == {"claimed": 3})
+    wait_for(lambda: states_of(ledger) == {"claimed": 3})
     time.sleep(0.3)
     first.stop()
     time.sleep(0.3)
     image.mend()
     daq.add(2)
     serve(endpoint)
-    wait_for(lambda: states_of(journal) == {"done": 6}, 20)
-    check_archive(out, journal, daq.all)
+    wait_for(lambda: states_of(ledger) == {"done": 6}, 20)
+    check_archive(out, ledger, daq.all)
     assert {source.read_bytes for source in image.sources.values()} == {BYTES}, (
         "what came was asked for again"
     )
@@ -169,7 +170,7 @@ def test_a_server_that_is_started_anew(
 
 
 def test_what_cannot_be_taken_is_set_aside(
-    daq: HandStore, serve: Serve, forward: Forward, journal: Path, caplog: pytest.LogCaptureFixture
+    daq: HandStore, serve: Serve, forward: Forward, ledger: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve()
     odd_name = daq.make(1)
@@ -192,7 +193,7 @@ def test_what_cannot_be_taken_is_set_aside(
     }
     daq.add(6)
     forwarder = forward(server.endpoint)
-    wait_for(lambda: states_of(journal) == {"done": 7})
+    wait_for(lambda: states_of(ledger) == {"done": 7})
     wait_for(lambda: len(forwarder.lookout.strange) == 5)
     strange = forwarder.lookout.strange
     assert set(strange) == {
@@ -205,19 +206,19 @@ def test_what_cannot_be_taken_is_set_aside(
     time.sleep(0.7)
     assert len(errors_in(caplog, "cannot be taken")) == 5, "each is said once"
     unreadable.trouble = None
-    wait_for(lambda: states_of(journal) == {"done": 10})
+    wait_for(lambda: states_of(ledger) == {"done": 10})
     assert name_of(5) not in forwarder.lookout.strange
 
 
 def test_memory_that_is_not_enough_for_one_is_said(
-    daq: HandStore, serve: Serve, forward: Forward, journal: Path, caplog: pytest.LogCaptureFixture
+    daq: HandStore, serve: Serve, forward: Forward, ledger: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve()
     daq.add(1)
     forwarder = forward(server.endpoint, memory=1 << 20)
     wait_for(lambda: any("--memory" in problem for problem in forwarder.problems()))
     time.sleep(1.0)
-    assert not states_of(journal)
+    assert not states_of(ledger)
     assert len(errors_in(caplog, "--memory")) == 1
     assert any("--memory" in problem for problem in forwarder.problems())
 
@@ -230,7 +231,7 @@ def test_steps_of_the_clock(
     serve: Serve,
     forward: Forward,
     out: Path,
-    journal: Path,
+    ledger: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = serve()
@@ -242,39 +243,39 @@ def test_steps_of_the_clock(
     daq.put(image)
     forwarder = forward(server.endpoint, retry=1.0)
     other = forward(server.endpoint, retry=1.0)  # would take over what expired
-    wait_for(lambda: states_of(journal) == {"done": 2, "incomplete": 1, "claimed": 3})
+    wait_for(lambda: states_of(ledger) == {"done": 2, "incomplete": 1, "claimed": 3})
     real = time.time
     for step in (3600.0, -3600.0, 7200.0):
         monkeypatch.setattr(time, "time", lambda step=step: real() + step)
         daq.add(round(abs(step)) + (1 if step < 0 else 0))
         time.sleep(0.7)
         assert forwarder.lookout.swept
-    tries = units_of(journal)[name_of(1), "22/0"].attempts
+    tries = units_of(ledger)[name_of(1), "22/0"].attempts
     assert tries <= 5, "a storm"
-    assert states_of(journal)["claimed"] >= 3, "a deadline came early"
-    assert attempts_of(journal)["taken over"] == 0
+    assert states_of(ledger)["claimed"] >= 3, "a deadline came early"
+    assert attempts_of(ledger)["taken over"] == 0
     image.mend()
     waits.mend()
-    wait_for(lambda: states_of(journal) == {"done": 15}, 20)
+    wait_for(lambda: states_of(ledger) == {"done": 15}, 20)
     forwarder.stop()
     other.stop()
-    check_archive(out, journal, daq.all)
+    check_archive(out, ledger, daq.all)
 
 
 # -- slow readers
 
 
 def test_a_forwarder_that_is_stopped_for_a_while(
-    daq: HandStore, serve: Serve, run: Run, out: Path, journal: Path
+    daq: HandStore, serve: Serve, run: Run, out: Path, ledger: Path
 ) -> None:
     server = serve()
     program = run(server.endpoint)
     daq.add(1)
-    wait_for(lambda: states_of(journal)["done"] == 3, 20, [program])
+    wait_for(lambda: states_of(ledger)["done"] == 3, 20, [program])
     image = daq.make(2)
     image.hold(2 * ROW)
     daq.put(image)
-    wait_for(lambda: states_of(journal)["claimed"] == 3, 10, [program])
+    wait_for(lambda: states_of(ledger)["claimed"] == 3, 10, [program])
     program.send(signal.SIGSTOP)
     image.mend()
     for number in range(3, 13):
@@ -285,13 +286,13 @@ def test_a_forwarder_that_is_stopped_for_a_while(
         assert data["buffers"] <= server.memory
     time.sleep(1.0)
     program.send(signal.SIGCONT)
-    wait_for(lambda: states_of(journal) == {"done": 36}, 20, [program])
+    wait_for(lambda: states_of(ledger) == {"done": 36}, 20, [program])
     assert program.end() == 0
-    assert len(check_archive(out, journal, daq.all)) == 108
+    assert len(check_archive(out, ledger, daq.all)) == 108
 
 
 def test_readers_that_hold_all_of_the_shared_memory(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
     if not os.access("/dev/shm", os.W_OK):
         pytest.skip("no shared memory")
@@ -299,12 +300,12 @@ def test_readers_that_hold_all_of_the_shared_memory(
     name = f"test-{os.getpid()}"
     forwarder = forward(server.endpoint, prompt=name, prompt_memory=1 << 20)
     daq.add(1)
-    wait_for(lambda: states_of(journal) == {"done": 3})
+    wait_for(lambda: states_of(ledger) == {"done": 3})
     watching = raftwright.watch(name, since="all", timeout=1.0)
     ccds = list(watching)
     assert ccds
     daq.add(*range(2, 8))
-    wait_for(lambda: states_of(journal) == {"done": 21})
+    wait_for(lambda: states_of(ledger) == {"done": 21})
     lost = forwarder.metrics.snapshot()["drops"]
     assert lost["pixels"] == {}
     assert sum(entry["count"] for entry in lost["preview"].values()) > 0
@@ -312,14 +313,14 @@ def test_readers_that_hold_all_of_the_shared_memory(
         ccd.release()
     watching.close()
     forwarder.stop()
-    check_archive(out, journal, daq.all)
+    check_archive(out, ledger, daq.all)
 
 
 # -- the end
 
 
 def test_what_is_under_way_is_finished_when_it_is_asked_to_stop(
-    daq: HandStore, serve: Serve, run: Run, out: Path, journal: Path
+    daq: HandStore, serve: Serve, run: Run, out: Path, ledger: Path
 ) -> None:
     server = serve()
     image = daq.make(1)
@@ -327,7 +328,7 @@ def test_what_is_under_way_is_finished_when_it_is_asked_to_stop(
     program = run(server.endpoint)
     wait_for(lambda: program.ready, 20, [program])
     daq.put(image)
-    wait_for(lambda: states_of(journal)["claimed"] == 3, 10, [program])
+    wait_for(lambda: states_of(ledger)["claimed"] == 3, 10, [program])
     program.send(signal.SIGTERM)
     time.sleep(0.5)
     program.send(signal.SIGTERM)
@@ -338,34 +339,34 @@ def test_what_is_under_way_is_finished_when_it_is_asked_to_stop(
     assert program.end() == 0
     assert [one["image"] for one in program.images] == [name_of(1)]
     assert program.lines[-1]["event"] == "stopped"
-    assert states_of(journal) == {"done": 3}
-    assert len(check_archive(out, journal, daq.all)) == 9
+    assert states_of(ledger) == {"done": 3}
+    assert len(check_archive(out, ledger, daq.all)) == 9
 
 
 def test_what_does_not_end_in_time_is_given_back(
-    daq: HandStore, serve: Serve, forward: Forward, journal: Path
+    daq: HandStore, serve: Serve, forward: Forward, ledger: Path
 ) -> None:
     server = serve()
     image = daq.make(1)
     image.hold(9 * ROW)
     daq.put(image)
     forwarder = forward(server.endpoint, drain=0.3)
-    wait_for(lambda: states_of(journal)["claimed"] == 3)
+    wait_for(lambda: states_of(ledger)["claimed"] == 3)
     begun = time.monotonic()
     forwarder.stop()
     assert time.monotonic() - begun < 8
-    assert states_of(journal) == {"open": 3}
+    assert states_of(ledger) == {"open": 3}
     forwarder.stop()  # is nothing
-    with open_journal(journal) as opened:
-        wanted = [(unit.key, unit.folder, unit.expected) for unit in opened.units()]
-        assert len(opened.claim(wanted)) == 3, "they can be had at once"
+    with open_ledger(ledger) as opened:
+        wanted = [(unit.key, unit.folder, unit.expected) for unit in opened.claims.units()]
+        assert len(opened.claims.claim(wanted)) == 3, "they can be had at once"
 
 
 def test_a_start_that_fails_leaves_nothing_open(
     daq: HandStore, serve: Serve, out: Path, forward: Forward, tmp_path: Path
 ) -> None:
     server = serve()
-    busy = forward(server.endpoint, metrics="127.0.0.1:0", journal=str(tmp_path / "one.db"))
+    busy = forward(server.endpoint, metrics="127.0.0.1:0", ledger=str(tmp_path / "one.db"))
     taken = busy.page.url.removeprefix("http://")
     forwarder = Forwarder(Settings(endpoint=server.endpoint, out=str(out), metrics=taken))
     with pytest.raises(RaftwrightError, match="status page"):
@@ -389,8 +390,8 @@ def test_settings_come_from_a_file_and_options_go_before_it(tmp_path: Path) -> N
     settings = read_settings(path, {"memory": 8 << 20, "deadline": None, "locations": ["22/0"]})
     assert (settings.endpoint, settings.memory, settings.deadline) == ("tcp://daq:5570", 8 << 20, 5.0)
     assert (settings.rafts, settings.locations) == (["R22"], ["22/0"])
-    assert settings.journal_path == Path("/archive/journal.db")
-    assert read_settings(None, {"endpoint": "ipc://x", "out": "a"}).journal_path == Path("a/journal.db")
+    assert settings.ledger_url == "/archive/ledger.db"
+    assert read_settings(None, {"endpoint": "ipc://x", "out": "a"}).ledger_url == "a/ledger.db"
 
 
 @pytest.mark.parametrize(
@@ -406,7 +407,7 @@ def test_settings_come_from_a_file_and_options_go_before_it(tmp_path: Path) -> N
         ("retry: .inf", "retry"),
         ("- a list", "key: value"),
         ("a: [", "YAML"),
-        ("1: 2", "key: value"),
+        ("1: 2", "no such key"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:

@@ -3,7 +3,7 @@
     python tests/soak/night.py --images 10000        # or: make soak
 
 What must hold at the end, whatever happened in between, `check_night` checks: every pixel of every image
-is right or exactly marked, no file is lost, none is there twice, none is torn, and the journal says what the
+is right or exactly marked, no file is lost, none is there twice, none is torn, and the ledger says what the
 disk has.
 """
 
@@ -143,7 +143,7 @@ def run_night(night: Night) -> dict[str, Any]:
     forwarders = [
         Program(
             place / f"forwarder-{number}.log",
-            *("forward", endpoint, "--out", str(place / "archive"), "--journal", str(place / "journal.db")),
+            *("forward", endpoint, "--out", str(place / "archive"), "--ledger", str(place / "ledger.db")),
             *("--config", str(settings), "--deadline", "3s", "--retry", "1s", "--sweep", "1s", "--json"),
         )
         for number in range(night.forwarders)
@@ -194,7 +194,7 @@ def _play(
 
 
 def _settle(night: Night, server: Program, forwarders: list[Program], place: Path) -> None:
-    """Waits until the journal knows every image as complete."""
+    """Waits until the ledger knows every image as complete."""
     end = time.monotonic() + night.settle
     left: list[str] = night.names
     while left and time.monotonic() < end:
@@ -207,27 +207,27 @@ def _settle(night: Night, server: Program, forwarders: list[Program], place: Pat
 
 
 def _unfinished(night: Night, place: Path) -> list[str]:
-    from raftwright.forwarder import open_journal
+    from raftwright.ledger import open_ledger
 
-    with open_journal(place / "journal.db", read_only=True) as journal:
+    with open_ledger(place / "ledger.db", read_only=True) as ledger:
         states: dict[str, Counter[str]] = {}
-        for unit in journal.units():
+        for unit in ledger.claims.units():
             states.setdefault(unit.image, Counter())[unit.state] += 1
     return [name for name in night.names if states.get(name) != Counter(done=3)]
 
 
 def check_night(night: Night) -> dict[str, Any]:
-    """Compares archive, journal and the truth. Raises AssertionError."""
-    from raftwright.forwarder import open_journal
+    """Compares archive, ledger and the truth. Raises AssertionError."""
+    from raftwright.ledger import open_ledger
 
     archive = night.place / "archive"
-    with open_journal(night.place / "journal.db", read_only=True) as journal:
-        rows = list(journal.files())
+    with open_ledger(night.place / "ledger.db", read_only=True) as ledger:
+        rows = list(ledger.claims.files())
     told = {Path(row.path): row for row in rows}
-    assert len(told) == len(rows), "the journal has a file twice"
+    assert len(told) == len(rows), "the ledger has a file twice"
     disk = {path for path in archive.rglob("*.fits") if not path.name.startswith(".")}
     assert set(told) == disk, (
-        f"only in the journal: {sorted(set(told) - disk)[:3]}; only on disk: {sorted(disk - set(told))[:3]}"
+        f"only in the ledger: {sorted(set(told) - disk)[:3]}; only on disk: {sorted(disk - set(told))[:3]}"
     )
     assert not [path for path in disk if ".conflict-" in path.name], "there are conflicts"
     found = Counter[str]()
@@ -263,8 +263,8 @@ def _check_image(night: Night, name: str, paths: list[Path], told: dict[Path, An
     for path in paths:
         row = told[path]
         data = path.read_bytes()
-        assert len(data) == row.bytes, f"{path}: {len(data)} bytes, the journal says {row.bytes}"
-        assert f"{_core.crc32c(data):08x}" == row.crc32c, f"{path}: the CRC-32C is not the journal's"
+        assert len(data) == row.bytes, f"{path}: {len(data)} bytes, the ledger says {row.bytes}"
+        assert f"{_core.crc32c(data):08x}" == row.crc32c, f"{path}: the CRC-32C is not the ledger's"
         assert path.with_suffix(".json").is_file(), f"{path}: has no sidecar"
         sidecar = json.loads(path.with_suffix(".json").read_bytes())
         missing = sidecar.get("__MISSING__", {})
@@ -279,7 +279,7 @@ def _check_image(night: Night, name: str, paths: list[Path], told: dict[Path, An
                 flat[first : first + count] = expected[first : first + count]
                 marked += count
             assert (flat == expected).all(), f"{path}: {segment} has a wrong pixel that is not marked"
-        assert marked == row.missing, f"{path}: {marked} pixels are marked, the journal says {row.missing}"
+        assert marked == row.missing, f"{path}: {marked} pixels are marked, the ledger says {row.missing}"
         if marked:
             found["incomplete versions"] += 1
         else:

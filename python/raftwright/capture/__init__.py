@@ -1,4 +1,4 @@
-"""The engine of services that take images off a DAQ: from units that are to be done to files and journal."""
+"""The engine of services that take images off a DAQ: from units that are to be done to files and ledger."""
 
 from __future__ import annotations
 

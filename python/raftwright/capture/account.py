@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from raftwright.capture.schedule import Schedule
     from raftwright.capture.work import Work
     from raftwright.events import Publisher
-    from raftwright.forwarder.journal import Claim, Journal, Outcome
+    from raftwright.ledger.claims import Claim, Claims, Outcome
     from raftwright.metrics import Metrics
     from raftwright.rawfile.report import SourceReport
 
@@ -49,13 +49,13 @@ class Account:
 
     def __init__(
         self,
-        journal: Journal,
+        claims: Claims,
         schedule: Schedule,
         metrics: Metrics,
         publisher: Publisher | None,
         observer: Callable[[Mapping[str, Any]], None] | None,
     ) -> None:
-        self._journal = journal
+        self._claims = claims
         self._schedule = schedule
         self._metrics = metrics
         self._publisher = publisher
@@ -83,11 +83,11 @@ class Account:
                 work,
                 location=work.source.location,
                 previous=claim.previous,
-                owner=self._journal.owner,
+                owner=self._claims.owner,
             )
 
     def ended(self, work: Work, outcome: Outcome, report: SourceReport | None) -> None:
-        """A unit ended, and the journal knows. Called before it leaves the hand."""
+        """A unit ended, and the ledger knows. Called before it leaves the hand."""
         self.units[outcome.state if outcome.state in self.units else "open"].add()
         self.ended_units += 1
         self.packed_bytes.add(outcome.received)
@@ -129,7 +129,11 @@ class Account:
         if self._schedule.in_hand(name) or self._schedule.waiting(name):
             return
         try:
-            units = [unit for unit in self._journal.units([name]) if unit.daq_id == work.image.id]
+            units = [
+                unit
+                for unit in self._claims.units([name])
+                if unit.daq_id == work.image.id and unit.state != "expected"  # of others
+            ]
         except RaftwrightError:
             return
         if any(unit.state in _BUSY for unit in units):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from raftwright import _core
 from raftwright.camera import camera as find_camera
 from raftwright.errors import RaftwrightError, StorageError
-from raftwright.forwarder.journal import Outcome
+from raftwright.ledger.claims import Outcome
 from raftwright.rawfile.output import ImageOutput
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from raftwright.capture.settings import CaptureSettings
     from raftwright.capture.troubles import Troubles
     from raftwright.capture.work import Work
-    from raftwright.forwarder.journal import Claim, Journal
+    from raftwright.ledger.claims import Claim, Claims
     from raftwright.metrics import Metrics
     from raftwright.prompt import Pool
     from raftwright.rawfile.report import SourceReport
@@ -46,7 +46,7 @@ class Dispatcher:
         self,
         settings: CaptureSettings,
         schedule: Schedule,
-        journal: Journal,
+        claims: Claims,
         pool: Pool | None,
         metrics: Metrics,
         troubles: Troubles,
@@ -59,7 +59,7 @@ class Dispatcher:
     ) -> None:
         self._settings = settings
         self._schedule = schedule
-        self._journal = journal
+        self._claims = claims
         self._pool = pool
         self._metrics = metrics
         self._troubles = troubles
@@ -114,16 +114,16 @@ class Dispatcher:
         wanted = [(work.key, work.image.folder, work.source.bytes) for work in works]
         try:
             with self._metrics.stage("claim"):
-                claims = {claim.key: claim for claim in self._journal.claim(wanted)}
+                claims = {claim.key: claim for claim in self._claims.claim(wanted)}
         except StorageError as error:
             self._give_back(works)
-            self._troubles.failed("journal", error)
+            self._troubles.failed("ledger", error)
             self._stop.wait(1.0)  # the next sweep offers them again
             return
         except BaseException:
             self._give_back(works)
             raise
-        self._troubles.over("journal", "the journal can be written again")
+        self._troubles.over("ledger", "the ledger can be written again")
         for work in works:
             work.claim = claims.get(work.key)
             if work.claim is None:
@@ -163,7 +163,7 @@ class Dispatcher:
         assert work.claim is not None
         work.output = self._output(work)
         if not work.live or work.claim.attempt > 1:
-            # Somebody may have written it and died before the journal knew.
+            # Somebody may have written it and died before the ledger knew.
             found = work.output.standing(work.board)
             if found is not None:
                 self._standing(work, found)

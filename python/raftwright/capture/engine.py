@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from raftwright.capture.troubles import Troubles
     from raftwright.capture.work import Work
     from raftwright.events import Publisher
-    from raftwright.forwarder.journal import Claim, Journal, Outcome
+    from raftwright.ledger.claims import Claim, Claims, Outcome
     from raftwright.metrics import Metrics
     from raftwright.prompt import Pool
     from raftwright.rawfile.report import SourceReport
@@ -45,7 +45,7 @@ _COUNTS: Final = {
 
 class Engine:
     """Schedule, dispatcher, receivers, writers and account: what is offered to `schedule` is claimed in the
-    journal, received from the store and written.
+    ledger, received from the store and written.
 
     `observer` is called with what became of each image of which nothing is under way any more, and `after`
     with each unit that ended, once it is out of hand, and `header_missed` with each of which files were
@@ -56,7 +56,7 @@ class Engine:
         self,
         settings: CaptureSettings,
         store: NetworkStore,
-        journal: Journal,
+        claims: Claims,
         metrics: Metrics,
         troubles: Troubles,
         *,
@@ -70,14 +70,14 @@ class Engine:
         self._header_missed = header_missed
         self._after = after
         self.schedule = Schedule(settings.memory, settings.credit)
-        self.account = Account(journal, self.schedule, metrics, publisher, observer)
+        self.account = Account(claims, self.schedule, metrics, publisher, observer)
         self.heading = Heading(settings, metrics, self._headed)
-        self.writers = Writers(settings, journal, metrics, troubles, self.heading.add, self._told)
+        self.writers = Writers(settings, claims, metrics, troubles, self.heading.add, self._told)
         self.receivers = Receivers(settings, store, metrics, self._received)
         self.dispatcher = Dispatcher(
             settings,
             self.schedule,
-            journal,
+            claims,
             pool,
             metrics,
             troubles,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from raftwright.capture.settings import CaptureSettings
     from raftwright.capture.work import Work
     from raftwright.daq import ImageInfo
-    from raftwright.forwarder.journal import UnitKey
+    from raftwright.ledger.claims import UnitKey
     from raftwright.metrics import Metrics
     from raftwright.rawfile.document import HeaderDocument
     from raftwright.rawfile.output import ImageOutput

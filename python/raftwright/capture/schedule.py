@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable
 
 from raftwright.capture.work import Work
-from raftwright.forwarder.journal import UnitKey
+from raftwright.ledger.claims import UnitKey
 
 __all__ = ["Schedule"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from raftwright import _core
-from raftwright.forwarder.journal import Claim, UnitKey
+from raftwright.ledger.claims import Claim, UnitKey
 
 if TYPE_CHECKING:
     from raftwright.assembly import AssembledSource
@@ -44,7 +44,7 @@ class Work:
 
     @property
     def key(self) -> UnitKey:
-        """As the journal knows it."""
+        """As the ledger knows it."""
         return UnitKey(self.image.name, self.image.id, self.source.location)
 
     @property

@@ -1,4 +1,4 @@
-"""Writer threads: from a source that came to files, journal and pixels in shared memory.
+"""Writer threads: from a source that came to files, ledger and pixels in shared memory.
 
 A unit comes twice. First its last rows are worked off and its pixels are shown; then it is held until there
 is a header document, or for long enough; then its files are written.
@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from raftwright.assembly import AssembledSource
 from raftwright.errors import RaftwrightError, StorageError
-from raftwright.forwarder.journal import FileRow, Outcome, State
+from raftwright.ledger.claims import FileRow, Outcome, State
 from raftwright.rawfile.standing import earlier_versions
-from raftwright.rawfile.times import TAI_MINUS_UTC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from raftwright.capture.settings import CaptureSettings
     from raftwright.capture.troubles import Troubles
     from raftwright.capture.work import Work
-    from raftwright.forwarder.journal import Journal
+    from raftwright.ledger.claims import Claims
     from raftwright.metrics import Metrics
     from raftwright.rawfile.report import FileReport, SourceReport
     from raftwright.stream import Fetch
@@ -46,14 +45,14 @@ class Writers:
     def __init__(
         self,
         settings: CaptureSettings,
-        journal: Journal,
+        claims: Claims,
         metrics: Metrics,
         troubles: Troubles,
         hold: Callable[[Work], bool],
         told: Callable[[Work, Outcome, SourceReport | None], None],
     ) -> None:
         self._settings = settings
-        self._journal = journal
+        self._claims = claims
         self._metrics = metrics
         self._troubles = troubles
         self._hold = hold
@@ -77,7 +76,7 @@ class Writers:
         self._queue.put((work, None, None))
 
     def enter(self, work: Work, outcome: Outcome) -> None:
-        """A unit that ended without anything new on the disk; the journal is to know."""
+        """A unit that ended without anything new on the disk; the ledger is to know."""
         self._queue.put((work, outcome, None))
 
     def found(self, work: Work, report: SourceReport) -> None:
@@ -159,9 +158,8 @@ class Writers:
         fetch = work.fetch
         assert fetch is not None
         assert work.claim is not None
-        created = work.claim.created + TAI_MINUS_UTC * 1_000_000_000
         with self._metrics.stage("write"):
-            report = self._write(work, source, created)
+            report = self._write(work, source, work.claim.created)
         outcome = self._judge(work, fetch, report)
         if fetch.last_byte:
             # From the last byte to files that are durable: how long one waits for an image.
@@ -226,20 +224,20 @@ class Writers:
         return float(min(self._settings.retry * 2 ** min(attempt - 1, 20), _LONGEST_RETRY))
 
     def _enter(self, work: Work, outcome: Outcome) -> None:
-        """Writes into the journal, again and again while that refuses: a unit that it never hears of would be
+        """Writes into the ledger, again and again while that refuses: a unit that it never hears of would be
         claimed as long as we live. At the end we give up; what is written is found on the disk later."""
         assert work.claim is not None
         pause = _FIRST_PAUSE
         while True:
             try:
-                with self._metrics.stage("journal"):
-                    ours = self._journal.end(work.claim, outcome)
+                with self._metrics.stage("ledger"):
+                    ours = self._claims.end(work.claim, outcome)
                 if not ours:
                     self._metrics.counter("late", "Units that somebody else had taken over").add()
-                self._troubles.over("journal", "the journal can be written again")
+                self._troubles.over("ledger", "the ledger can be written again")
                 return
             except RaftwrightError as error:
-                self._troubles.failed("journal", error)
+                self._troubles.failed("ledger", error)
                 if self._stop.is_set():
                     return
             self._stop.wait(pause)
@@ -255,7 +253,7 @@ def _let_go(work: Work) -> None:
 
 
 def _rows(work: Work, report: SourceReport) -> tuple[FileRow, ...]:
-    """Of all files, and of the versions before them, whose writer may have died before the journal knew."""
+    """Of all files, and of the versions before them, whose writer may have died before the ledger knew."""
     rows = []
     for file in report.files:
         if file.version > 1 and work.output is not None:

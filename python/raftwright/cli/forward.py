@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raftwright.cli.console import console
-from raftwright.cli.figures import count, seconds, size
+from raftwright.cli.figures import count, size
 from raftwright.cli.options import JsonOption, LocationsOption, RaftsOption, duration, names, octets
+from raftwright.cli.up import image_line
+from raftwright.errors import RaftwrightError
 
 if TYPE_CHECKING:
     from raftwright.forwarder import Forwarder
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["forward"]
 
 _TICK = 0.1
+_RELOAD: Mapping[str, Any] = {}
+"""What stands for a SIGHUP among the news."""
 
 
 def forward(
@@ -34,12 +36,12 @@ def forward(
         str | None,
         typer.Option("--out", metavar="DIR", help="Root of the archive.", show_default=False),
     ] = None,
-    journal: Annotated[
+    ledger: Annotated[
         str | None,
         typer.Option(
-            "--journal",
-            metavar="FILE",
-            help="Forwarders with the same journal share the work.  [default: journal.db in the archive]",
+            "--ledger",
+            metavar="URL",
+            help="A file or postgresql://HOST/NAME; who shares it shares the work.  [default: ledger.db in DIR]",
             show_default=False,
         ),
     ] = None,
@@ -93,6 +95,10 @@ def forward(
         str | None,
         typer.Option("--events", metavar="ENDPOINT", help="Where events are told.", show_default=False),
     ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option("--control", metavar="ENDPOINT", help="For `raftwright control`.", show_default=False),
+    ] = None,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -134,46 +140,46 @@ def forward(
 
     Runs until it is stopped; what it missed meanwhile it fetches when it is started again, the oldest first.
     One line an image; with --json these are JSON objects, one a line. SIGTERM and Ctrl-C let it finish what
-    is under way.
+    is under way; SIGHUP reads the file of settings again.
     """
     del json
     console.command = "forward"
     from raftwright.forwarder import Forwarder, read_settings
+    from raftwright.service.logs import logging_to
 
     def time_of(text: str | None, option: str) -> float | None:
         return None if text is None else duration(text, option)
 
-    settings = read_settings(
-        config,
-        {
-            "endpoint": endpoint,
-            "out": out,
-            "journal": journal,
-            "rafts": names(rafts),
-            "locations": names(locations),
-            "folder": folder,
-            "memory": None if memory is None else octets(memory, "--memory"),
-            "receivers": receivers,
-            "writers": writers,
-            "deadline": time_of(deadline, "--deadline"),
-            "retry": time_of(retry, "--retry"),
-            "sweep": time_of(sweep, "--sweep"),
-            "fill": fill,
-            "metrics": metrics,
-            "events": events,
-            "prompt": prompt,
-            "prompt_memory": None if prompt_memory is None else octets(prompt_memory, "--prompt-memory"),
-            "keys": keys,
-            "server_key": server_key,
-            "key_store": key_store,
-            "name": name,
-        },
-    )
+    given = {
+        "endpoint": endpoint,
+        "out": out,
+        "ledger": ledger,
+        "rafts": names(rafts),
+        "locations": names(locations),
+        "folder": folder,
+        "memory": None if memory is None else octets(memory, "--memory"),
+        "receivers": receivers,
+        "writers": writers,
+        "deadline": time_of(deadline, "--deadline"),
+        "retry": time_of(retry, "--retry"),
+        "sweep": time_of(sweep, "--sweep"),
+        "fill": fill,
+        "metrics": metrics,
+        "events": events,
+        "control": control,
+        "prompt": prompt,
+        "prompt_memory": None if prompt_memory is None else octets(prompt_memory, "--prompt-memory"),
+        "keys": keys,
+        "server_key": server_key,
+        "key_store": key_store,
+        "name": name,
+    }
+    settings = read_settings(config, given)
     patience = None if until_idle is None else duration(until_idle, "--until-idle")
-    _log_to_stderr()
     news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-    forwarder = Forwarder(settings, observer=news.put)
-    with _stopped_by_signals(news):
+    with logging_to(), _signals(news):
+        forwarder = Forwarder(settings, observer=news.put)
+        forwarder.reloader = None if config is None else lambda: read_settings(config, given)
         try:
             forwarder.start()
             _ready(forwarder)
@@ -183,25 +189,20 @@ def forward(
     while not news.empty():
         item = news.get()
         if item is not None:
-            _image(item)
+            _news(forwarder, item)
     _last(forwarder)
 
 
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger("raftwright")
-    if not root.handlers:
-        root.addHandler(handler)
-        root.setLevel(logging.INFO)
-
-
 @contextmanager
-def _stopped_by_signals(news: queue.SimpleQueue[Mapping[str, Any] | None]) -> Iterator[None]:
+def _signals(news: queue.SimpleQueue[Mapping[str, Any] | None]) -> Iterator[None]:
     def stop(_number: int, _frame: object) -> None:
         news.put(None)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def reload(_number: int, _frame: object) -> None:
+        news.put(_RELOAD)
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
@@ -223,7 +224,7 @@ def _ready(forwarder: Forwarder) -> None:
         {
             "endpoint": forwarder.settings.endpoint,
             "archive": forwarder.settings.out,
-            "journal": str(forwarder.journal.path),
+            "ledger": forwarder.ledger.where,
             "metrics": page,
             "events": None if forwarder.publisher is None else forwarder.publisher.endpoint,
         },
@@ -245,20 +246,25 @@ def _tell(
             continue
         if item is None:
             return
+        _news(forwarder, item)
+
+
+def _news(forwarder: Forwarder, item: Mapping[str, Any]) -> None:
+    if item is not _RELOAD:
         _image(item)
+        return
+    try:
+        told = {"ok": True, **forwarder.reload()}
+        console.say(f"the settings were read again; changed: {', '.join(told['changed']) or 'nothing'}")
+    except (RaftwrightError, OSError) as error:
+        told = {"ok": False, "reason": str(error)}
+        console.say(f"the settings are not taken, the old ones stay: {error}")
+    console.flush()
+    console.event("reload", told)
 
 
 def _image(facts: Mapping[str, Any]) -> None:
-    states = set(facts["states"].values())
-    line = f"{facts['image']}: {count(facts['files'], 'file')}, {size(facts['bytes'])}"
-    if facts["missing_pixels"]:
-        line += f", {count(facts['missing_pixels'], 'pixel')} missing"
-    others = sorted(states - {"done"})
-    if others:
-        line += f", {', '.join(others)}"
-    if facts["latency_s"] is not None:
-        line += f", {seconds(facts['latency_s'])} after the last byte"
-    console.say(line)
+    console.say(image_line(facts))
     console.flush()
     console.event("image", facts)
 

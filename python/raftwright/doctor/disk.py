@@ -121,7 +121,7 @@ def _kind(wishes: Wishes, directory: Path) -> Iterator[Finding]:
     if kind in _MEMORY:
         yield Finding(check, "warn", f"{kind}: in memory", wanted, "name a directory on a disk with --out")
     elif kind in _NETWORK or kind.startswith("fuse"):
-        change = "keep the journal on a local disk (--journal FILE); files may stay there"
+        change = "keep the ledger on a local disk (--ledger FILE); files may stay there"
         yield Finding(check, "warn", f"{kind}: over a network", wanted, change)
     elif "ro" in options.split(","):
         yield Finding(

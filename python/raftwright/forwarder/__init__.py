@@ -5,24 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from raftwright.forwarder.journal import Claim, FileRow, Journal, Outcome, Unit, UnitKey
-from raftwright.forwarder.sqlite_journal import SqliteJournal, open_journal
-
 if TYPE_CHECKING:
     from raftwright.forwarder.service import Forwarder
     from raftwright.forwarder.settings import Settings, read_settings
 
 __all__ = [
-    "Claim",
-    "FileRow",
     "Forwarder",
-    "Journal",
-    "Outcome",
     "Settings",
-    "SqliteJournal",
-    "Unit",
-    "UnitKey",
-    "open_journal",
     "read_settings",
 ]
 

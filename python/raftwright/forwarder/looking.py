@@ -1,8 +1,9 @@
-"""What the DAQ has and the journal does not: found by comparing, made quick by notices."""
+"""What the DAQ has and the ledger does not: found by comparing, made quick by notices."""
 
 from __future__ import annotations
 
 import bisect
+import contextlib
 import errno
 import itertools
 import logging
@@ -15,16 +16,17 @@ from raftwright.camera import camera as find_camera
 from raftwright.capture.work import Work
 from raftwright.daq import check_source
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
-from raftwright.forwarder.journal import ENDED
+from raftwright.ledger import facts_of
+from raftwright.ledger.claims import ENDED
 from raftwright.rawfile.names import ImageName
 
 if TYPE_CHECKING:
     from raftwright.camera import Camera
     from raftwright.capture.schedule import Schedule
     from raftwright.capture.troubles import Troubles
-    from raftwright.daq import Notice
-    from raftwright.forwarder.journal import Journal
+    from raftwright.daq import ImageInfo, Notice
     from raftwright.forwarder.settings import Settings
+    from raftwright.ledger import Ledger
     from raftwright.stream import NetworkStore
 
 __all__ = ["Lookout"]
@@ -46,20 +48,29 @@ _ASIDE: Final = 60.0
 _Age: TypeAlias = tuple[list[str], str]
 
 
+class _LedgerFails(Exception):  # noqa: N818 - it is told, not raised further
+    """The ledger cannot be asked: that says nothing of the image, nor of the DAQ."""
+
+    def __init__(self, why: RaftwrightError) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
 class Lookout:
-    """Two threads: one listens to notices, one compares catalogue and journal again and again."""
+    """Two threads: one listens to notices, one compares catalogue and ledger again and again."""
 
     def __init__(
         self,
         settings: Settings,
         store: NetworkStore,
-        journal: Journal,
+        ledger: Ledger,
         schedule: Schedule,
         troubles: Troubles,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._journal = journal
+        self._ledger = ledger
+        self._announced: OrderedDict[tuple[str, str], int] = OrderedDict()  # image -> its sources
         self._schedule = schedule
         self._troubles = troubles
         self._stop = threading.Event()
@@ -150,7 +161,7 @@ class Lookout:
                     self._look(notice.image, live=True)
                 except NotFoundError:
                     pass
-                except RaftwrightError:
+                except (RaftwrightError, _LedgerFails):
                     self._wanted.set()  # the sweep says what is wrong
             case "removed":
                 self._schedule.drop(notice.image)
@@ -174,6 +185,8 @@ class Lookout:
                 self.behind = self._sweep()
                 self._troubles.over("daq", "the DAQ answers again")
                 self.swept = time.monotonic()
+            except _LedgerFails as error:
+                self._troubles.failed("ledger", error.why)
             except RaftwrightError as error:
                 if not self._stop.is_set():
                     self._troubles.failed("daq", error, "the DAQ cannot be asked")
@@ -248,8 +261,12 @@ class Lookout:
             return
         with self._lock:
             self._strange.pop(name, None)
-        states = {unit.key: unit.state for unit in self._journal.units([name])}
-        settled = self._journal.settled([name])
+        try:
+            self._announce(image, camera)
+            states = {unit.key: unit.state for unit in self._ledger.claims.units([name])}
+            settled = self._ledger.claims.settled([name])
+        except (StorageError, FormatError) as error:
+            raise _LedgerFails(error) from error
         works: list[Work] = []
         left = 0
         for source in image.sources:
@@ -272,6 +289,16 @@ class Lookout:
             self._schedule.offer(works)
         elif not left:
             self._remember(name, image.id)
+
+    def _announce(self, image: ImageInfo, camera: Camera) -> None:
+        """The ledger knows of an image, and what it must have, before anything of it is claimed."""
+        key = (image.name, image.id)
+        if self._announced.get(key, -1) >= len(image.sources):
+            return
+        self._ledger.images.announce(facts_of(image, camera))
+        self._announced[key] = len(image.sources)
+        while len(self._announced) > _REMEMBERED:
+            self._announced.popitem(last=False)
 
     def _wanted_locations(self, camera: Camera) -> set[str] | None:
         rafts, locations = self._settings.rafts, self._settings.locations
@@ -299,6 +326,10 @@ class Lookout:
         if known is not None and known[0] == why:
             return
         _log.error("%s cannot be taken: %s", ascii(what)[1:-1][:120], why)
+        with contextlib.suppress(
+            StorageError, FormatError
+        ):  # it is told again when the ledger is there again
+            self._ledger.quarantine.put("image", what, why)
 
 
 def _age(name: str) -> _Age:

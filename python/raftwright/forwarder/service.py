@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -16,13 +15,13 @@ from raftwright.capture.troubles import Troubles
 from raftwright.errors import RaftwrightError, StorageError
 from raftwright.forwarder.looking import Lookout
 from raftwright.forwarder.settings import Settings
-from raftwright.forwarder.sqlite_journal import LEASE, SqliteJournal
+from raftwright.ledger import LEASE, open_ledger, tai
 from raftwright.service.base import Life, Service
 from raftwright.stream import NetworkStore, keep_message_memory
 
 if TYPE_CHECKING:
     from raftwright.capture.work import Work
-    from raftwright.forwarder.journal import Outcome, Unit
+    from raftwright.ledger import Outcome, Unit
     from raftwright.service import Task
     from raftwright.service.common import Common
 
@@ -45,7 +44,7 @@ class Forwarder(Service):
     Raises
     ------
     UsageError, NotFoundError, FormatError, StorageError
-        Settings that cannot be, a journal or directory that cannot be had.
+        Settings that cannot be, a ledger or directory that cannot be had.
     """
 
     NAME = NAME
@@ -64,7 +63,7 @@ class Forwarder(Service):
         self._told = observer
         self._working = False
         self._open_archive()
-        self.journal = SqliteJournal(settings.journal_path)
+        self.ledger = open_ledger(settings.ledger_url)
         try:
             self._assemble()
         except BaseException:
@@ -80,18 +79,19 @@ class Forwarder(Service):
         self.engine = Engine(
             settings,
             self.store,
-            self.journal,
+            self.ledger.claims,
             self.metrics,
             self.troubles,
             publisher=announcer,
             pool=self.pool,
             observer=self._image_done,
             after=self._after,
+            header_missed=self._header_missed,
         )
         self.schedule = self.engine.schedule
         self.account = self.engine.account
         self.receivers = self.engine.receivers
-        self.lookout = Lookout(settings, self.store, self.journal, self.schedule, self.troubles)
+        self.lookout = Lookout(settings, self.store, self.ledger, self.schedule, self.troubles)
 
     # -- its parts
 
@@ -99,7 +99,6 @@ class Forwarder(Service):
         out = Path(self.settings.out)
         try:
             out.mkdir(parents=True, exist_ok=True)
-            self.settings.journal_path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(
                 error.errno, f"cannot make the archive: {error.strerror}; choose another --out", str(out)
@@ -117,7 +116,7 @@ class Forwarder(Service):
             settings.endpoint,
             keys=pair,
             server_key=settings.server_key or None,
-            name=settings.name or self.journal.owner,
+            name=settings.name or self.ledger.owner,
             io_threads=max(2, settings.receivers),
         )
 
@@ -139,7 +138,7 @@ class Forwarder(Service):
 
     def open(self) -> None:
         """Begins; whether the server is there or not."""
-        self.journal.renew()
+        self.ledger.renew()
         self.task("renew", self._renew_on)
         self.pulse(
             "receiving",
@@ -170,7 +169,7 @@ class Forwarder(Service):
         """Everything that is open; doing it again changes nothing."""
         if hasattr(self, "lookout"):
             self.finish(0.0)
-        for name in ("store", "publisher", "pool", "journal"):
+        for name in ("store", "publisher", "pool", "ledger"):
             part = getattr(self, name, None)
             if part is not None:
                 try:
@@ -182,7 +181,7 @@ class Forwarder(Service):
 
     @property
     def idle(self) -> bool:
-        """Whether catalogue and journal were compared and nothing is left to do now."""
+        """Whether catalogue and ledger were compared and nothing is left to do now."""
         return self.lookout.swept > 0 and not self.lookout.behind and self.engine.idle
 
     def apply(self, settings: Settings) -> None:
@@ -200,13 +199,19 @@ class Forwarder(Service):
         if outcome.state in ("incomplete", "failed", "open"):
             self.lookout.look_again(work.image.name)
 
+    def _header_missed(self, work: Work) -> None:
+        try:
+            self.ledger.headers.missed(work.image.name, work.image.id)
+        except RaftwrightError as error:
+            self.troubles.failed("ledger", error)
+
     def _renew_on(self, task: Task) -> None:
         while not task.wait(LEASE / 4):
             try:
-                self.journal.renew()
-                self.troubles.over("journal", "the journal can be written again")
+                self.ledger.renew()
+                self.troubles.over("ledger", "the ledger can be written again")
             except RaftwrightError as error:
-                self.troubles.failed("journal", error)
+                self.troubles.failed("ledger", error)
 
     def _image_done(self, facts: Mapping[str, Any]) -> None:
         if self._told is not None:
@@ -226,12 +231,12 @@ class Forwarder(Service):
 
     def report(self) -> Mapping[str, Any]:
         """For the page of figures."""
-        now = time.time()
+        now = tai()
         problems: list[str] = []
         counts: dict[str, int] = {}
         unfinished: list[Unit] = []
         try:
-            counts, unfinished = self.journal.counts(), self.journal.unfinished(_MOST_LISTED)
+            counts, unfinished = self.ledger.claims.counts(), self.ledger.claims.unfinished(_MOST_LISTED)
         except RaftwrightError as error:
             problems.append(str(error))
         waiting = [
@@ -249,8 +254,8 @@ class Forwarder(Service):
             "name": self.settings.name,
             "endpoint": self.settings.endpoint,
             "archive": self.settings.out,
-            "journal": str(self.journal.path),
-            "owner": self.journal.owner,
+            "ledger": self.ledger.where,
+            "owner": self.ledger.owner,
             "buffers": {"used": self.schedule.used, "limit": self.schedule.memory},
             "credit": {"used": self.receivers.outstanding},
             "units": counts,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
@@ -10,15 +9,18 @@ import msgspec
 from msgspec import Meta
 
 from raftwright.capture.settings import CaptureSettings, Seconds
-from raftwright.errors import FormatError, NotFoundError, StorageError
+from raftwright.errors import FormatError
+from raftwright.service.units import SIZE
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
 __all__ = ["SHARED", "Settings", "read_settings"]
 
 SHARED: Final = {
     "out": "archive.root",
+    "ledger": "ledger.url",
     "endpoint": "daq.endpoint",
     "folder": "daq.folder",
     "keys": "daq.keys",
@@ -33,16 +35,14 @@ SHARED: Final = {
 
 _Names: TypeAlias = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(min_length=1)]
 
-_MOST_BYTES = 1 << 20
-
 
 class Settings(CaptureSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a `Forwarder`: those of the engine and its own; times in seconds, sizes in bytes."""
 
     endpoint: str
     """Control socket of the server, e.g. `tcp://daq:5570`."""
-    journal: str = ""
-    """File of the journal, `<out>/journal.db` by default. Forwarders with the same journal share the work."""
+    ledger: str = ""
+    """Path or URL of the ledger, `<out>/ledger.db` by default. Who shares it shares the work."""
     name: str = ""
     """What the server and the listeners to events are told; host and process by default."""
     folder: str = ""
@@ -51,7 +51,7 @@ class Settings(CaptureSettings, frozen=True, kw_only=True, forbid_unknown_fields
     locations: _Names | None = None
     """Which boards are this one's; all by default."""
     sweep: Seconds = 5.0
-    """Between two comparisons of the catalogue with the journal."""
+    """Between two comparisons of the catalogue with the ledger."""
     events: str = ""
     """Endpoint where events are told; none by default."""
     metrics: str = ""
@@ -60,7 +60,7 @@ class Settings(CaptureSettings, frozen=True, kw_only=True, forbid_unknown_fields
     """Endpoint of the control socket; none by default."""
     prompt: str = ""
     """Name of the pool of shared memory for `raftwright.watch`; none by default."""
-    prompt_memory: Annotated[int, Meta(ge=1 << 20)] = 2 << 30
+    prompt_memory: Annotated[int, Meta(ge=1 << 20, extra=SIZE)] = 2 << 30
     keys: str = ""
     """Name of this forwarder's key pair; with `server_key` for CURVE."""
     server_key: str = ""
@@ -69,46 +69,23 @@ class Settings(CaptureSettings, frozen=True, kw_only=True, forbid_unknown_fields
     """Directory of the key pairs; that of the user by default."""
 
     @property
-    def journal_path(self) -> Path:
-        """Where the journal is."""
-        return Path(self.journal) if self.journal else Path(self.out) / "journal.db"
+    def ledger_url(self) -> str:
+        """Where the ledger is, for `open_ledger`."""
+        return self.ledger or str(Path(self.out) / "ledger.db")
 
 
 def read_settings(path: str | os.PathLike[str] | None, given: Mapping[str, object]) -> Settings:
     """Settings from a YAML file and from options, which go before it.
 
-    Raises NotFoundError, StorageError, and FormatError with the key at fault: nothing unknown is accepted.
+    Raises NotFoundError, StorageError, and FormatError with line and key: nothing unknown is accepted.
     """
-    content: dict[str, object] = {}
-    where = "the options"
+    options = {key: value for key, value in given.items() if value is not None}
     if path is not None:
-        where = os.fspath(path)
-        content = _read(where)
-    content.update({key: value for key, value in given.items() if value is not None})
+        from raftwright.service.config import read_section
+
+        found: Settings = read_section(path, Settings, options)
+        return found
     try:
-        return msgspec.convert(content, Settings)
+        return msgspec.convert(options, Settings)
     except msgspec.ValidationError as error:
-        raise FormatError(f"{where}: {error}; see `raftwright forward --help`") from None
-
-
-def _read(where: str) -> dict[str, object]:
-    import yaml
-
-    try:
-        with open(where, "rb") as stream:
-            data = stream.read(_MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise NotFoundError(f"{where}: there is no such file of settings") from None
-    except OSError as error:
-        raise StorageError(error.errno, f"cannot be read ({error.strerror})", where) from error
-    if len(data) > _MOST_BYTES:
-        raise FormatError(f"{where}: more than {_MOST_BYTES} bytes; that is no file of settings")
-    try:
-        content = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"{where}: cannot be read as YAML ({str(error)[:200]})") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise FormatError(f"{where}: has to be `key: value` lines")
-    return content
+        raise FormatError(f"the options: {error}; see `raftwright forward --help`") from None

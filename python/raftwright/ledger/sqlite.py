@@ -101,6 +101,13 @@ class SqliteDatabase(Database):
         """Opens the file, and makes it what it should be."""
         if self._read_only and not self.path.is_file():
             raise NotFoundError(f"{self.path}: there is no such ledger; name that of the services")
+        if not self._read_only:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(
+                    error.errno, f"cannot make the ledger's directory: {error.strerror}", self.where
+                ) from error
         connection = self._connect(writing=not self._read_only)
         try:
             self._prepare(connection)
