@@ -68,6 +68,7 @@ def forward(out: Path) -> Iterator[Forward]:
             "drain": 5.0,
             "memory": 64 << 20,
             "durable": False,
+            "header_wait": 0.0,
             **options,
         }
         started.append(Forwarder(Settings(endpoint=endpoint, **values), observer=observer))
