@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import random
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +24,24 @@ CAMERA = "LSSTComCam"
 
 def name_of(number: int) -> str:
     return f"CC_S_20261122_{number:06d}"
+
+
+def free_port(neighbours: int = 8) -> int:
+    """The first of some free ports. Not of those that the system gives to clients: it may give one to a
+    client that looks for the very server which is to come."""
+    for port in random.Random(time.monotonic_ns()).sample(range(10_000, 30_000, 10), 200):
+        held = []
+        try:
+            for number in range(port, port + neighbours):
+                held.append(socket.socket())
+                held[-1].bind(("127.0.0.1", number))
+            return port
+        except OSError:
+            continue
+        finally:
+            for one in held:
+                one.close()
+    raise AssertionError("no free ports")
 
 
 class HandSource:

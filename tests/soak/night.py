@@ -109,7 +109,7 @@ class Program:
 
 def _free_ports(count: int) -> int:
     """The first of so many neighbouring ports that nobody has."""
-    for base in random.Random(os.getpid() ^ time.monotonic_ns()).sample(range(20000, 60000, 8), 200):
+    for base in random.Random(os.getpid() ^ time.monotonic_ns()).sample(range(10000, 30000, 8), 200):
         held = []
         try:
             for port in range(base, base + count):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 import raftwright
+from hand_daq import free_port
 from raftwright.camera import camera
 from raftwright.daq import Notice, SimulatedStore, open_store, write_recording
 from raftwright.daq.contract import assert_store
@@ -24,12 +24,6 @@ LATER = "CC_S_20261122_000002"
 PLACE = "22/0"
 
 Serve = Callable[..., Server]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

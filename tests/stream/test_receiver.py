@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hand_daq import free_port
 from raftwright import _core, _stream
 from raftwright.camera import camera
 from raftwright.daq import MemoryImage, SimulatedStore, SourceInfo, simulate_image
 from raftwright.errors import NotFoundError, StorageError, UsageError
-from raftwright.stream import Faults, Fetch, NetworkStore, Receiver, Server
+from raftwright.stream import Faults, Fetch, NetworkStore, Receiver, Server, connection
 from raftwright.stream.progress import chunk_bytes, joined, without
 
 CAMERA = camera("LSSTComCam")
@@ -446,9 +447,7 @@ def test_a_connection_that_is_silent_is_made_anew(
 
 
 def test_a_server_that_dies_and_comes_back(serve: Serve, receive: Any, live: Any) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     source = live.all[NAME].source(PLACE)
     source.arrived = [(0, 9072)]
     first = serve(live, f"tcp://127.0.0.1:{port}", heartbeat=0.2)
@@ -466,10 +465,29 @@ def test_a_server_that_dies_and_comes_back(serve: Serve, receive: Any, live: Any
     assert receiver.stats["reconnects"] >= 1
 
 
+def test_a_server_that_is_away_for_hours_is_found_again(
+    serve: Serve, images: list[MemoryImage], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody reads what libzmq tells of an idle connection. Its I/O thread waits when 2000 events wait, and
+    with it all sockets: then the process would never hear of the server again. (Hours are seconds here.)"""
+    monkeypatch.setattr(connection, "_RECONNECT", (1, 1))
+    endpoint = f"ipc://{tmp_path}/s"
+    server = serve(Stills(*images), endpoint)
+    with NetworkStore(endpoint, io_threads=1) as store, Receiver(store) as receiver:
+        assert store.images() == [image.info.name for image in images]
+        before = begin(receiver, images[0])
+        finish(receiver, before)
+        server.stop()
+        time.sleep(6)
+        serve(Stills(*images), endpoint)
+        after = begin(receiver, images[1])
+        finish(receiver, after)
+        assert (before.outcome, after.outcome) == ("complete", "complete")
+        assert store.images() == [image.info.name for image in images]
+
+
 def test_a_server_that_is_not_there_yet(serve: Serve, receive: Any, images: list[MemoryImage]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with NetworkStore(f"tcp://127.0.0.1:{port}", timeout=1.0) as store, Receiver(store) as receiver:
         fetch = begin(receiver, images[0], seconds=1.0)
         finish(receiver, fetch)

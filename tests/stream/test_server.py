@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import zmq
 
+from hand_daq import free_port
 from raftwright import _core
 from raftwright.daq import (
     CadenceStore,
@@ -509,13 +510,7 @@ def test_what_a_store_does_not_tell_is_found_in_its_catalogue(
 def test_ports_follow_from_the_first_and_are_free_again(
     serve: Serve, plain: Connect, still: SimulatedStore
 ) -> None:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    if port > 65000:
-        pytest.skip("no room above that port")
+    port = free_port()
     sessions = set()
     for _ in range(5):
         server = Server(still, f"tcp://127.0.0.1:{port}")

@@ -29,6 +29,8 @@ _log = logging.getLogger("raftwright.stream")
 _PATIENCE: Final = 3.0
 """Seconds without an answer before WELCOME tells the heartbeat."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_RECONNECT: Final = (100, 2000)
+"""Milliseconds, the first and the longest, from one of libzmq's tries to connect to the next."""
 _FRESH: Final = 0.5
 """Seconds for which a greeting is as good as a new one."""
 _ENDPOINT: Final = ("tcp://", "ipc://")
@@ -113,8 +115,8 @@ class Connection:
             socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
             socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 10)
             socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
-            socket.setsockopt(zmq.RECONNECT_IVL, 100)
-            socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+            socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT[0])
+            socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT[1])
             socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_MESSAGE_TO_CLIENT)
             for option, value in options.items():
                 socket.setsockopt(option, value)
@@ -132,7 +134,7 @@ class Connection:
     def _open(self) -> None:
         self._shut()
         self._socket = self.socket(zmq.DEALER, self.endpoint, {zmq.SNDHWM: 64, zmq.RCVHWM: 64})
-        self._monitor = Monitor(self._socket)
+        self._monitor = Monitor(self._socket, sum(_TROUBLE))
         try:
             self._socket.connect(self.endpoint)
         except zmq.ZMQError as error:
@@ -143,12 +145,15 @@ class Connection:
             ) from None
 
     def _shut(self) -> None:
-        if self._monitor is not None:
-            self._monitor.close()
-            self._monitor = None
+        self._unwatch()
         if self._socket is not None:
             self._socket.close(linger=0)
             self._socket = None
+
+    def _unwatch(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
 
     def close(self) -> None:
         """Closes the connection; those who still have data sockets close them themselves."""
@@ -270,6 +275,7 @@ class Connection:
             _log.warning("%s: the server was started anew", self.endpoint)
         self._welcome = welcome
         self._greeted = time.monotonic()
+        self._unwatch()  # nobody reads it while there are no questions; the next `_open` makes another
 
     def _ask(self, kind: Type, body: bytes, wanted: Type, until: float) -> bytes:
         """Sends a request and waits for its answer. Raises what the server says, and silence."""

@@ -213,9 +213,12 @@ class Receiver:
             for request in late:
                 if request in errand.requests:  # the fetch may be over with the one before
                     self._lose(errand, request, now)
+        cut = self._link.was_cut()
         if not self._errands:
+            if cut:
+                self._link.retire()
             return
-        if self._link.was_cut():
+        if cut:
             self._start_anew(now, "it was cut")
         self._look_for_silence(now)
         if any(errand.due is not None and errand.due <= now for errand in self._errands.values()):

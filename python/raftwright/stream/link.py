@@ -25,7 +25,8 @@ __all__ = ["Link"]
 _log = logging.getLogger("raftwright.stream")
 
 _FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 5.0
+_LONGEST_PAUSE: Final = 2.0
+_WATCHED: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 _GREETING: Final = 1.0
 """Seconds for which a greeting may hold up the pixels."""
 
@@ -46,6 +47,8 @@ class Link:
         self._handle = 0
         self._next_try = 0.0
         self._pause = _FIRST_PAUSE
+        self._stale = False
+        """What the server said of its sockets may no longer be so."""
 
     @property
     def name(self) -> str:
@@ -67,18 +70,19 @@ class Link:
         if now < self._next_try:
             return "the connection is being made"
         try:
-            if self._store.connection.welcome is None:
-                self._store.connection.greet(_GREETING)
+            if self._stale or self._store.connection.welcome is None:
+                self._store.refresh(_GREETING)
+                self._stale = False
             endpoint = self._store.data_endpoint(self._index)
-            options: dict[int, int] = {zmq.SNDHWM: 10_000, zmq.RCVHWM: 32}
+            # When a connection ends, what was under way is lost: then another socket is made.
+            options: dict[int, int] = {zmq.SNDHWM: 10_000, zmq.RCVHWM: 32, zmq.RECONNECT_IVL: -1}
             socket = self._store.connection.socket(zmq.DEALER, endpoint, options)
         except FormatError:
             raise
         except RaftwrightError as error:
-            self._next_try = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._wait_longer()
             return str(error)
-        self._monitor = Monitor(socket)
+        self._monitor = Monitor(socket, _WATCHED)
         self._socket = socket
         try:
             socket.connect(endpoint)
@@ -86,8 +90,12 @@ class Link:
             self.shut()
             raise WireError("malformed", f"the server names {ascii(endpoint)[:80]} ({error})") from None
         self._handle = int(socket.underlying)
-        self._pause = _FIRST_PAUSE
         return ""
+
+    def _wait_longer(self) -> None:
+        """Before the next try; until one succeeds."""
+        self._next_try = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def shut(self) -> None:
         """Closes the socket."""
@@ -98,6 +106,11 @@ class Link:
             self._socket.close(linger=0)
             self._socket = None
 
+    def retire(self) -> None:
+        """Closes the socket, whose connection ended while nothing was under way."""
+        self.shut()
+        self._stale = True
+
     def start_anew(self) -> str:
         """Closes the socket, and asks where the next one is to go. Returns what is wrong, or nothing.
 
@@ -107,12 +120,14 @@ class Link:
         self.loop.forget_credit()
         try:
             self._store.refresh(_GREETING)  # it may have been started anew, at other ports
+            self._stale = False
         except FormatError:
             raise
         except RaftwrightError as error:
+            self._stale = True
             return str(error)
         finally:
-            self._next_try = time.monotonic() + _FIRST_PAUSE
+            self._wait_longer()
         return ""
 
     def close(self) -> None:
@@ -127,9 +142,15 @@ class Link:
             os.eventfd_write(self._wake, 1)
 
     def was_cut(self) -> bool:
-        """Whether the connection ended since the last look: what was under way is lost."""
-        # All of the news: `any` alone would leave what comes after the first end for the next look.
-        return zmq.EVENT_DISCONNECTED in (list(self._monitor.news()) if self._monitor is not None else ())
+        """Whether the connection ended since the last look, or could not be made: what was under way is
+        lost."""
+        cut = False
+        for event in () if self._monitor is None else self._monitor.news():
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._pause = _FIRST_PAUSE
+            else:
+                cut = True
+        return cut
 
     def send(self, header: Header, body: bytes = b"") -> bool:
         """Whether the message could be handed over."""

@@ -1,40 +1,33 @@
 """What libzmq tells of a socket's connections: made, refused, ended.
 
-pyzmq has a reader of these messages too, but it brings asyncio with it, which a forwarder does without.
+libzmq's I/O thread waits when some 2000 events were not read, and with it every socket that it serves. So
+there is a monitor only where it is read again and again, and where little can happen: see `Connection` and
+`Link`. pyzmq reads these messages too, but brings asyncio with it, which a forwarder does without.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import zmq
 
 __all__ = ["Monitor"]
 
-_WATCHED: Final = (
-    zmq.EVENT_CONNECTED
-    | zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_CONNECT_RETRIED
-    | zmq.EVENT_DISCONNECTED
-)
-
 
 class Monitor:
-    """Of one socket, in the same thread. Where libzmq refuses one, it tells nothing."""
+    """Of one socket, in the same thread: `events` of those that libzmq has (`zmq.EVENT_…`). Where libzmq
+    refuses a monitor, it tells nothing."""
 
-    def __init__(self, socket: Any) -> None:
+    def __init__(self, socket: Any, events: int) -> None:
         self._watched = socket
         self._socket: Any = None
         with contextlib.suppress(zmq.ZMQError):
-            self._socket = socket.get_monitor_socket(_WATCHED)
+            self._socket = socket.get_monitor_socket(events)
 
     def news(self) -> Iterator[int]:
-        """The events (`zmq.EVENT_…`) since the last time, in order."""
+        """The events since the last time, in order."""
         while self._socket is not None:
             try:
                 frames = self._socket.recv_multipart(flags=zmq.DONTWAIT)
