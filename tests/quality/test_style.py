@@ -84,8 +84,8 @@ def imported_packages(path: Path) -> set[str]:
 
 ORDER = (
     *("errors", "metrics", "_core", "_stream", "camera", "daq", "stream", "assembly", "rawfile", "ledger"),
-    *("events", "service", "prompt", "capture", "header", "forwarder", "report", "doctor", "picture", "bench"),
-    "cli",
+    *("events", "service", "prompt", "capture", "header", "forwarder", "catchup"),
+    *("archiver", "report", "picture", "bench", "doctor", "cli"),
 )
 
 
@@ -100,6 +100,18 @@ def test_packages_import_only_what_stands_above_them(project_root: Path, package
         str(path): extra for path in modules if (extra := (imported_packages(path) & set(ORDER)) - allowed)
     }
     assert not wrong, f"imports from below: {wrong}"
+
+
+SERVICES = ("header", "forwarder", "catchup", "archiver")
+
+
+@pytest.mark.parametrize("package", SERVICES)
+def test_services_meet_in_the_ledger_and_in_events_only(project_root: Path, package: str) -> None:
+    others = set(SERVICES) - {package}
+    if package in ("forwarder", "catchup"):
+        others.discard("header")  # its documents are read, the service is not
+    for path in sorted((project_root / "python" / "raftwright" / package).rglob("*.py")):
+        assert not imported_packages(path) & others, path
 
 
 def test_the_core_knows_no_python(project_root: Path) -> None:
