@@ -33,6 +33,7 @@ if [ "$set_name" = test ]; then
   command -v fitsverify >/dev/null || optional+=(fitsverify)
   command -v fpack >/dev/null || optional+=(libcfitsio-bin)
   [ -e /usr/include/fitsio.h ] || optional+=(libcfitsio-dev)
+  command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || optional+=(postgresql)
   if [ "$(uname -m)" = x86_64 ]; then
     command -v qemu-aarch64-static >/dev/null || optional+=(qemu-user-static)
     command -v aarch64-linux-gnu-g++ >/dev/null || optional+=(g++-aarch64-linux-gnu)
