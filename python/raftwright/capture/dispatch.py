@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from raftwright.ledger.claims import Claim, Claims
     from raftwright.metrics import Metrics
     from raftwright.prompt import Pool
-    from raftwright.rawfile.report import SourceReport
 
 __all__ = ["Dispatcher"]
 
@@ -33,13 +32,14 @@ _BATCH: Final = 24
 """Units that are claimed at a time: what others could have too is not taken all at once."""
 _OUTPUTS: Final = 64
 _AGAIN: Final = 2.0
+_SOON: Final = 0.1
 
 
 class Dispatcher:
     """One thread that takes units from the schedule and makes them ready.
 
     `receive` gets what is to be received, `standing` what is whole on the disk already, `end` what cannot be,
-    and `refused`, once it is out of hand, what somebody else has.
+    and `refused`, once it is out of hand, what somebody else has. `admit` says how many may be begun now.
     """
 
     def __init__(
@@ -52,10 +52,11 @@ class Dispatcher:
         troubles: Troubles,
         *,
         receive: Callable[[Work], None],
-        standing: Callable[[Work, SourceReport], None],
+        standing: Callable[[Work], None],
         end: Callable[[Work, Outcome], None],
         claimed: Callable[[Work, Claim], None],
         refused: Callable[[Work], None],
+        admit: Callable[[], int] | None = None,
     ) -> None:
         self._settings = settings
         self._schedule = schedule
@@ -68,6 +69,7 @@ class Dispatcher:
         self._end = end
         self._claimed = claimed
         self._others = refused
+        self._admit = admit
         self._stop = threading.Event()
         self._outputs: OrderedDict[tuple[str, str], ImageOutput] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
@@ -91,11 +93,12 @@ class Dispatcher:
         while not self._stop.is_set():
             try:
                 self._refuse_too_big()
-                works = self._schedule.take(_BATCH)
+                most = _BATCH if self._admit is None else min(_BATCH, self._admit())
+                works = self._schedule.take(most) if most > 0 else []
                 if works:
                     self._claim(works)
                 else:
-                    self._schedule.wait(1.0)
+                    self._schedule.wait(1.0 if most > 0 else _SOON)
             except Exception:
                 _log.exception("taking on work failed; it is tried again")
                 self._stop.wait(1.0)
@@ -164,9 +167,9 @@ class Dispatcher:
         work.output = self._output(work)
         if not work.live or work.claim.attempt > 1:
             # Somebody may have written it and died before the ledger knew.
-            found = work.output.standing(work.board)
-            if found is not None:
-                self._standing(work, found)
+            work.standing = work.output.standing(work.board)
+            if not work.wanted:
+                self._standing(work)
                 return
         registers = work.source.registers
         layout = work.board.layout

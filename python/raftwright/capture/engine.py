@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from raftwright.prompt import Pool
     from raftwright.rawfile.report import SourceReport
     from raftwright.stream import NetworkStore
+    from raftwright.stream.metering import Meter
 
 __all__ = ["Engine"]
 
@@ -49,7 +50,9 @@ class Engine:
 
     `observer` is called with what became of each image of which nothing is under way any more, and `after`
     with each unit that ended, once it is out of hand, and `header_missed` with each of which files were
-    written without the header document; all in threads of the engine.
+    written without the header document; all in threads of the engine. `meter` says how fast the store may be
+    asked, `admit` how many units may be begun now, and `backlog_share` how much of the memory is for those
+    that are not live.
     """
 
     def __init__(
@@ -65,15 +68,18 @@ class Engine:
         observer: Callable[[Mapping[str, Any]], None] | None = None,
         after: Callable[[Work, Outcome], None] | None = None,
         header_missed: Callable[[Work], object] | None = None,
+        meter: Meter | None = None,
+        admit: Callable[[], int] | None = None,
+        backlog_share: float = 0.5,
     ) -> None:
         self._settings = settings
         self._header_missed = header_missed
         self._after = after
-        self.schedule = Schedule(settings.memory, settings.credit)
+        self.schedule = Schedule(settings.memory, settings.credit, backlog_share)
         self.account = Account(claims, self.schedule, metrics, publisher, observer)
         self.heading = Heading(settings, metrics, self._headed)
         self.writers = Writers(settings, claims, metrics, troubles, self.heading.add, self._told)
-        self.receivers = Receivers(settings, store, metrics, self._received)
+        self.receivers = Receivers(settings, store, metrics, self._received, meter)
         self.dispatcher = Dispatcher(
             settings,
             self.schedule,
@@ -86,6 +92,7 @@ class Engine:
             end=self.writers.enter,
             claimed=self._claimed,
             refused=self.account.look_at,
+            admit=admit,
         )
         self._measure(metrics)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raftwright.capture.work import Work
     from raftwright.metrics import Metrics
     from raftwright.stream import NetworkStore
+    from raftwright.stream.metering import Meter
 
 __all__ = ["Receivers"]
 
@@ -29,9 +30,14 @@ class Receivers:
     """The threads. `ended` is called, in one of them, with each unit whose fetch ended, however it did."""
 
     def __init__(
-        self, settings: CaptureSettings, store: NetworkStore, metrics: Metrics, ended: Callable[[Work], None]
+        self,
+        settings: CaptureSettings,
+        store: NetworkStore,
+        metrics: Metrics,
+        ended: Callable[[Work], None],
+        meter: Meter | None = None,
     ) -> None:
-        self._lanes = [_Lane(n, settings, store, metrics, ended) for n in range(settings.receivers)]
+        self._lanes = [_Lane(n, settings, store, metrics, ended, meter) for n in range(settings.receivers)]
 
     def start(self) -> None:
         """Begins."""
@@ -81,12 +87,14 @@ class _Lane:
         store: NetworkStore,
         metrics: Metrics,
         ended: Callable[[Work], None],
+        meter: Meter | None,
     ) -> None:
         self._number = number
         self._settings = settings
         self._store = store
         self._metrics = metrics
         self._ended = ended
+        self._meter = meter
         self._inbox: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._receiver: Receiver | None = None
         self._works: set[Work] = set()
@@ -115,6 +123,7 @@ class _Lane:
                     index=self._number,
                     chunk_bytes=self._settings.chunk,
                     credit=self._settings.credit,
+                    meter=self._meter,
                 ) as receiver:
                     self._receiver = receiver
                     self._work(receiver)
@@ -157,7 +166,7 @@ class _Lane:
                 work.image.name,
                 work.source,
                 work.readout,
-                deadline=time.monotonic() + self._settings.deadline,
+                deadline=time.monotonic() + (work.deadline or self._settings.deadline),
                 tag=work,
             )
 

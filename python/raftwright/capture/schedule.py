@@ -6,6 +6,7 @@ import heapq
 import itertools
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from raftwright.capture.work import Work
 from raftwright.ledger.claims import UnitKey
@@ -23,12 +24,13 @@ class Schedule:
     stalls: when nothing fits, nothing is taken. While live units are in hand, one other at a time is.
     """
 
-    def __init__(self, memory: int, credit: int) -> None:
+    def __init__(self, memory: int, credit: int, backlog_share: float = _BACKLOG_SHARE) -> None:
         self._memory = memory
         self._credit = credit
+        self._backlog_share = backlog_share
         self._changed = threading.Condition()
         self._live: list[tuple[int, Work]] = []
-        self._backlog: list[tuple[tuple[str, str, str], int, Work]] = []
+        self._backlog: list[tuple[tuple[Any, ...], int, Work]] = []
         self._waiting: dict[UnitKey, Work] = {}
         self._in_hand: dict[UnitKey, Work] = {}
         self._used = 0
@@ -48,7 +50,7 @@ class Schedule:
                 if work.live:
                     heapq.heappush(self._live, (next(self._order), work))
                 else:
-                    heapq.heappush(self._backlog, (work.age, next(self._order), work))
+                    heapq.heappush(self._backlog, ((*work.order, *work.age), next(self._order), work))
                 new += 1
             if new:
                 self._changed.notify_all()
@@ -98,7 +100,7 @@ class Schedule:
             live = any(other.live for other in self._in_hand.values())
             others = sum(1 for other in self._in_hand.values() if not other.live)
             if (live and others) or (
-                not alone and self._used_by_backlog + need > _BACKLOG_SHARE * self._memory
+                not alone and self._used_by_backlog + need > self._backlog_share * self._memory
             ):
                 return False
             self._used_by_backlog += need

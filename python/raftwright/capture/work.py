@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raftwright import _core
 from raftwright.ledger.claims import Claim, UnitKey
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from raftwright.daq import ImageInfo, SourceInfo
     from raftwright.prompt import Slab
     from raftwright.rawfile.output import ImageOutput
+    from raftwright.rawfile.report import FileReport
     from raftwright.stream import Fetch
 
 __all__ = ["Work"]
@@ -29,10 +30,18 @@ class Work:
     board: Board
     live: bool
     """Whether it is of tonight: announced while we listened, not found by comparing."""
+    only: frozenset[str] | None = None
+    """Detectors that are asked for; all of the board by default."""
+    order: tuple[Any, ...] = ()
+    """Goes before `age` where a service has an order of its own; in all of its units of the same kind."""
+    deadline: float = 0.0
+    """Seconds for an attempt, where not those of the settings."""
     reserved: int = 0
     """Bytes of the memory budget that are its."""
     claim: Claim | None = None
     output: ImageOutput | None = None
+    standing: dict[str, FileReport] = field(default_factory=dict)
+    """Files that are there already and whole; the others are written."""
     readout: _core.Readout | None = None
     slab: Slab | None = None
     fetch: Fetch | None = None
@@ -46,6 +55,12 @@ class Work:
     def key(self) -> UnitKey:
         """As the ledger knows it."""
         return UnitKey(self.image.name, self.image.id, self.source.location)
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Detectors whose files are to be written."""
+        names = {detector.name for detector in self.board.detectors}
+        return frozenset((names if self.only is None else names & self.only) - self.standing.keys())
 
     @property
     def age(self) -> tuple[str, str, str]:

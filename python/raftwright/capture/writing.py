@@ -11,11 +11,13 @@ import logging
 import queue
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from raftwright.assembly import AssembledSource
 from raftwright.errors import RaftwrightError, StorageError
 from raftwright.ledger.claims import FileRow, Outcome, State
+from raftwright.rawfile.report import SourceReport
 from raftwright.rawfile.standing import earlier_versions
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from raftwright.capture.work import Work
     from raftwright.ledger.claims import Claims
     from raftwright.metrics import Metrics
-    from raftwright.rawfile.report import FileReport, SourceReport
+    from raftwright.rawfile.report import FileReport
     from raftwright.stream import Fetch
 
 __all__ = ["Writers"]
@@ -36,6 +38,7 @@ _log = logging.getLogger("raftwright.capture")
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 2.0
 _LONGEST_RETRY: Final = 600.0
+_SOME: Final = "of its detectors only some were asked for"
 
 
 class Writers:
@@ -79,10 +82,15 @@ class Writers:
         """A unit that ended without anything new on the disk; the ledger is to know."""
         self._queue.put((work, outcome, None))
 
-    def found(self, work: Work, report: SourceReport) -> None:
+    def found(self, work: Work) -> None:
         """A unit whose files are all there already."""
+        report = _with_standing(work, None)
+        whole = len(report.files) == len(work.board.detectors)
         outcome = Outcome(
-            state="done", received=work.source.bytes, files=_rows(work, report), reason="found on disk"
+            state="done" if whole else "open",
+            received=work.source.bytes if whole else 0,
+            files=_rows(work, report),
+            reason="found on disk" if whole else _SOME,
         )
         self._queue.put((work, outcome, report))
 
@@ -173,14 +181,14 @@ class Writers:
         pause = _FIRST_PAUSE
         while True:
             try:
-                report = work.output.write(source, created=created)
+                report = work.output.write(source, created=created, detectors=work.wanted)
             except StorageError as error:
                 problem = error
             else:
                 refused = [error for error in report.errors if isinstance(error, StorageError)]
                 if not refused:
                     self._troubles.over("archive", "files can be written again")
-                    return report
+                    return _with_standing(work, report)
                 problem = refused[0]
             self._troubles.failed("archive", problem, f"{work.image.name} {work.source.location}")
             if self._stop.is_set() or time.monotonic() + pause > until:
@@ -209,6 +217,9 @@ class Writers:
             reasons.append(fetch.reason)
         else:
             state = "done"
+        if state == "done" and len(report.files) < len(work.board.detectors):
+            state = "open"
+            reasons.append(_SOME)
         if work.header_problem:
             reasons.append(work.header_problem)
         return Outcome(
@@ -250,6 +261,18 @@ def _let_go(work: Work) -> None:
     if work.slab is not None:
         work.slab.discard()
         work.slab = None
+
+
+def _with_standing(work: Work, report: SourceReport | None) -> SourceReport:
+    """What is there of a source: what stood there, and what was written now."""
+    files = {file.detector: file for file in (() if report is None else report.files)}
+    found = [
+        files.get(detector.name) or work.standing.get(detector.name) for detector in work.board.detectors
+    ]
+    listed = tuple(file for file in found if file is not None)
+    if report is None:
+        return SourceReport(work.source.location, listed, (), (), ())
+    return replace(report, files=listed)
 
 
 def _rows(work: Work, report: SourceReport) -> tuple[FileRow, ...]:

@@ -54,6 +54,8 @@ from raftwright.rawfile.standing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from raftwright.assembly import AssembledSource
     from raftwright.camera import Board, Camera, Detector, Geometry
     from raftwright.daq import ImageInfo
@@ -165,22 +167,26 @@ class ImageOutput:
             for segment in detector.segments:
                 extension_header(self.camera, detector, segment.index, geometry, document=self._document)
 
-    def standing(self, board: Board) -> SourceReport | None:
-        """The files of a board, if they are all there, of this image, complete, and all of their sums hold;
-        else None.
+    def standing(self, board: Board) -> dict[str, FileReport]:
+        """The files of a board that are there, of this image and complete, and whose sums all hold, by
+        detector.
 
         Raises StorageError.
         """
-        files = []
-        for detector in board.detectors:
-            found = whole_report(self.directory, self.image, self.camera, detector)
-            if found is None:
-                return None
-            files.append(found)
-        return SourceReport(board.location, tuple(files), (), (), ())
+        found = {
+            detector.name: whole_report(self.directory, self.image, self.camera, detector)
+            for detector in board.detectors
+        }
+        return {name: report for name, report in found.items() if report is not None}
 
-    def write(self, source: AssembledSource, *, created: int | None = None) -> SourceReport:
-        """Writes the files of one source.
+    def write(
+        self,
+        source: AssembledSource,
+        *,
+        created: int | None = None,
+        detectors: Collection[str] | None = None,
+    ) -> SourceReport:
+        """Writes the files of one source, of all of its CCDs or of some.
 
         `created` is the time of creation of files that are not there yet (nanoseconds TAI; default: now). A
         CCD that fails holds up no other: see the report.
@@ -192,6 +198,8 @@ class ImageOutput:
         ready: list[tuple[Detector, Pair, _Content]] = []
         taken: list[Detector] = []
         for detector in source.board.detectors:
+            if detectors is not None and detector.name not in detectors:
+                continue
             try:
                 path = self._path(detector)
                 if os.path.lexists(path):
