@@ -27,7 +27,10 @@ _THINGS: Final = ("image", "file", "header", "delivery")
 
 
 class Chronicle:
-    """A task, `read`, that hands events of the ledger to `take`, a batch at a time."""
+    """A task, `read`, that hands events of the ledger to `take`, a batch at a time.
+
+    `settled` says whether all that was taken is done: only then the cursor moves.
+    """
 
     def __init__(
         self,
@@ -36,11 +39,13 @@ class Chronicle:
         take: Callable[[list[EventRow]], None],
         *,
         active: Callable[[], bool],
+        settled: Callable[[], bool],
     ) -> None:
         self._ledger = ledger
         self._name = name
         self._take = take
         self._active = active
+        self._settled = settled
         self._wanted = threading.Event()
         self._unsaved = 0
         self.number = -1
@@ -81,7 +86,7 @@ class Chronicle:
         if rows:
             self._take(rows)
             self.number = rows[-1].number
-        if self.number - self._unsaved >= _BATCH or (not rows and self.number > self._unsaved):
+        if self.number > self._unsaved and self._settled():
             self._ledger.events.move_cursor(self._name, self.number)
             self._unsaved = self.number
         return len(rows) == _BATCH

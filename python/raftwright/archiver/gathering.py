@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from raftwright.ledger import Ledger
     from raftwright.ledger.rows import DeliveryPlan, ImageRow
     from raftwright.metrics import Metrics
+    from raftwright.rawfile.standing import Digest
 
 __all__ = ["Gatherer"]
 
 _log = logging.getLogger("raftwright.archiver")
 
 _GONE: Final = frozenset({"lost", "damaged", "conflict"})
+_HAVE: Final = frozenset({"partial", "complete"})
 _REMEMBERED: Final = 1000
 
 
@@ -83,6 +85,8 @@ class Gatherer:
             whole.append(file)
             if file.kind == "raw":
                 beside += self._beside(image, file, known)
+        if image.header_state in _HAVE:
+            beside += self._headers(image, known)
         if checked:
             self._ledger.files.all_verified(checked)
             self._checked.add(len(checked))
@@ -131,22 +135,22 @@ class Gatherer:
             if found is None:
                 _log.error("%s: not there; %s waits for it", path, Path(raw.path).name)
                 continue
-            row = FileRow(
-                image=image.obsid,
-                daq_id=image.daq_id,
-                location=raw.location if detector else "",
-                detector=detector,
-                version=raw.version if detector else 1,
-                path=str(path),
-                bytes=found.bytes,
-                adler32=found.adler32,
-                crc32c=found.crc32c,
-                status="written",
-                kind=kind,
-                verified=tai(),
-            )
+            row = _row(image, kind, path, found, raw if detector else None)
             known[str(path)] = row
             rows.append(row)
+        return rows
+
+    def _headers(self, image: ImageRow, known: dict[str, FileRow]) -> list[FileRow]:
+        """Header documents of an image that the ledger does not know as files yet."""
+        rows = []
+        for header in self._ledger.headers.of(image.obsid):
+            if header.path in known:
+                continue
+            found = self._digests.of(header.path)
+            if found is None or found.crc32c != header.crc32c:
+                _log.error("%s: is not the header that the ledger knows; see the audit", header.path)
+                continue
+            rows.append(_row(image, "header", Path(header.path), found, None, header.version))
         return rows
 
     # -- plans
@@ -163,3 +167,23 @@ class Gatherer:
         count = self._ledger.deliveries.plan(new)
         done.update((plan.destination, plan.path, plan.crc32c) for plan in new)
         return count
+
+
+def _row(
+    image: ImageRow, kind: str, path: Path, found: Digest, raw: FileRow | None, version: int = 1
+) -> FileRow:
+    """A file beside the raws; `raw` is the one that it belongs to, where it belongs to one."""
+    return FileRow(
+        image=image.obsid,
+        daq_id=image.daq_id,
+        location="" if raw is None else raw.location,
+        detector="" if raw is None else raw.detector,
+        version=version if raw is None else raw.version,
+        path=str(path),
+        bytes=found.bytes,
+        adler32=found.adler32,
+        crc32c=found.crc32c,
+        status="written",
+        kind=kind,
+        verified=tai(),
+    )

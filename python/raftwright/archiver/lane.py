@@ -227,6 +227,7 @@ class Lane:
             return
         if self._outages:
             if now < self._resume or self._runs:
+                self._next_look = min(self._next_look, max(self._resume, now + _SOON))
                 return
             room = 1  # one file finds out
             try:
@@ -257,8 +258,8 @@ class Lane:
             finally:
                 self._left.discard(mark)
 
-        threading.Thread(target=ask, name=f"probe {self.name}"[:60], daemon=True).start()
         self._left.add(mark)
+        threading.Thread(target=ask, name=f"probe {self.name}"[:60], daemon=True).start()
         try:
             error = answer.get(timeout=min(self.limits.timeout, 10.0))
         except queue.Empty:
@@ -385,6 +386,8 @@ class Lane:
         for (run, ended), mine in zip(batch, ours, strict=True):
             self._runs.discard(run)
             self._files[ended.state].add()
+            if ended.state == "queued":
+                self._next_look = min(self._next_look, time.monotonic() + ended.retry_after)
             if ended.sent is not None:
                 self._bytes.add(ended.sent.bytes)
                 self._stage.observe(ended.seconds)

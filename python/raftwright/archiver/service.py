@@ -14,13 +14,14 @@ from raftwright.archiver.chronicle import Chronicle
 from raftwright.archiver.delivering import Lanes
 from raftwright.archiver.digests import Digests
 from raftwright.archiver.gathering import Gatherer
+from raftwright.archiver.late_headers import LateHeaders
 from raftwright.archiver.planning import Planner
 from raftwright.archiver.reporting import Reporter
 from raftwright.archiver.settings import Settings
 from raftwright.archiver.telling import Teller
 from raftwright.archiver.watching import Watch
 from raftwright.errors import NotFoundError, RaftwrightError
-from raftwright.ledger import open_ledger
+from raftwright.ledger import open_ledger, tai
 from raftwright.service import Service, bound
 
 if TYPE_CHECKING:
@@ -117,12 +118,23 @@ class Archiver(Service):
             self.image_of,
             settled=lambda facts: self.tell("image", facts),
         )
-        self.chronicle = Chronicle(ledger, self.role, self._take, active=lambda: self._active)
+        self.late_headers = LateHeaders(
+            ledger, self.digests, self.metrics, active=lambda: self._active, written=self.look_at
+        )
+        self.chronicle = Chronicle(
+            ledger,
+            self.role,
+            self._take,
+            active=lambda: self._active,
+            settled=lambda: not self._waiting and not self.late_headers.waiting,
+        )
         self._take_role()
         self.task("role", self._keep_role)
         self.task("gather", self._gather, waiting=self._overdue)
         self.task("chronicle", self.chronicle.read)
         self.task("report", self._report)
+        if settings.headers:
+            self.task("headers", self.late_headers.work)
         self.lanes = Lanes(
             settings,
             ledger,
@@ -237,13 +249,24 @@ class Archiver(Service):
             self._waiting[image_id] = due, was_late or late
             self._news.notify()
 
-    def _announced(self, image_id: int, ended: bool) -> None:
+    def _announced(self, image_id: int, ended: bool, live: bool) -> None:
         """The DAQ has news of an image."""
         with self._news:
-            self._readouts.setdefault(image_id, time.monotonic() + (0.0 if ended else self.settings.readout))
-            if ended:
-                self._readouts[image_id] = min(self._readouts[image_id], time.monotonic())
+            now = time.monotonic()
+            end = now if ended else now + self.settings.readout
+            known = self._readouts.get(image_id)
+            self._readouts[image_id] = end if known is None else min(known, end)
+            first = ended and live and (known is None or known > now)
+        if first:
+            self._end_of_readout(image_id)
         self.look_at(image_id)
+
+    def _end_of_readout(self, image_id: int) -> None:
+        """As we saw it; the camera's own word for it, in the header, counts more."""
+        assert self.ledger is not None
+        image = self.ledger.images.by_id(image_id)
+        if image.end_readout_tai is None and image.settled_tai is None:
+            self.ledger.images.times(image.obsid, end_readout_tai=tai())
 
     def _dead(self, image_id: int, location: str, reason: str) -> None:
         """A source comes no more."""
@@ -272,6 +295,8 @@ class Archiver(Service):
                 continue
             if row.thing in ("file", "header"):
                 self.look_at(row.image_id)
+                if self.settings.headers and (row.thing == "header" or row.detail.get("kind") == "raw"):
+                    self.late_headers.look_at(row.image_id)
             elif row.thing == "delivery":
                 if row.new == "queued":
                     pokes.add(row.detail.get("destination", row.subject.split(" ")[0]))

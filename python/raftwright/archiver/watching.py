@@ -57,7 +57,8 @@ class Watch:
     late
         Seconds after which a source from which nothing comes counts as dead.
     announced
-        Told an image's number when the DAQ has news of it, and whether the readout has ended.
+        Told an image's number when the DAQ has news of it, whether the readout has ended, and whether that
+        was a moment ago.
     dead
         Told number, location and reason of a source that comes no more.
     """
@@ -72,7 +73,7 @@ class Watch:
         every: Callable[[], float],
         late: Callable[[], float],
         active: Callable[[], bool],
-        announced: Callable[[int, bool], None],
+        announced: Callable[[int, bool, bool], None],
         dead: Callable[[int, str, str], None],
     ) -> None:
         self._store = store
@@ -86,8 +87,8 @@ class Watch:
         self._dead = dead
         self._lock = threading.Lock()
         self._wanted = threading.Event()
-        self._known: OrderedDict[str, tuple[str, int]] = OrderedDict()
-        """Image: the DAQ's id of it, its number in the ledger (0: not ours)."""
+        self._known: OrderedDict[str, tuple[str, int, bool]] = OrderedDict()
+        """Image: the DAQ's id, its number in the ledger (0: not ours), and whether its readout has ended."""
         self._underway: dict[str, _Underway] = {}
         self.strange: OrderedDict[str, str] = OrderedDict()
         """Images that cannot be entered, and why."""
@@ -128,7 +129,7 @@ class Watch:
                 if notice.kind == "begun":
                     self._known.pop(notice.image, None)
             try:
-                self._look(notice.image, ended=notice.kind == "complete")
+                self._look(notice.image, ended=notice.kind == "complete", live=True)
             except NotFoundError:
                 pass
             except RaftwrightError:
@@ -180,7 +181,8 @@ class Watch:
                 del self._underway[name]
             for name in [name for name in self.strange if name not in there]:
                 del self.strange[name]
-            unknown = [name for name in complete if name not in self._known and name not in self.strange]
+            told = {name for name, known in self._known.items() if known[2]}
+            unknown = [name for name in complete if name not in told and name not in self.strange]
             again = [name for name in list(self._known)[:_AGAIN] if name in there]
             for name in list(self._known)[:_AGAIN]:
                 self._known.move_to_end(name)
@@ -208,7 +210,7 @@ class Watch:
                 raise
             self._set_aside(name, str(error))  # the server cannot read this one
 
-    def _look(self, name: str, *, ended: bool) -> None:
+    def _look(self, name: str, *, ended: bool, live: bool = False) -> None:
         """Enters an image. Raises what asking for it raises."""
         info = self._store.image(name).info
         with self._lock:
@@ -218,18 +220,20 @@ class Watch:
             elif name not in self._underway:
                 self._underway[name] = _Underway()
         if known is not None and known[0] == info.id:
-            if known[1] and ended:
-                self._announced(known[1], True)
-            return
-        number = self._enter(info)
-        if number is None:
-            return
+            number, told = known[1], known[2]
+            if not number or not ended or told:
+                return
+        else:
+            entered = self._enter(info)
+            if entered is None:
+                return
+            number = entered
         with self._lock:
-            self._known[name] = info.id, number
+            self._known[name] = info.id, number, ended
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         if number:
-            self._announced(number, ended)
+            self._announced(number, ended, live)
 
     def _enter(self, info: ImageInfo) -> int | None:
         """Its number; 0 where it is not ours, None where it was set aside."""

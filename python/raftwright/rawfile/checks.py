@@ -112,7 +112,7 @@ class _Check:
         raw = getattr(self, "raw", None)
         return VerifiedFile(
             path=self._path,
-            image=raw.header.string("OBSID") if raw is not None else None,
+            image=raw.file_header.string("OBSID") if raw is not None else None,
             detector=self._detector.name if self._detector is not None else None,
             segments=self._segments,
             pixels=self._pixels,
@@ -125,7 +125,7 @@ class _Check:
         raw = self.raw
         self._missing = raw.missing_pixels
         self._sums()
-        stamps = "N_STAMPS" in raw.header
+        stamps = "N_STAMPS" in raw.file_header
         try:
             self._detector = raw.detector
         except NotFoundError as error:
@@ -158,7 +158,7 @@ class _Check:
         return str(self.raw.fits.info(hdu)["name"]) or ("primary" if hdu == 0 else f"HDU {hdu}")
 
     def _identity(self) -> None:
-        header = self.raw.header
+        header = self.raw.file_header
         for keyword, kind in _WANTED.items():
             value = header.get(keyword)
             if value is None:
@@ -218,16 +218,16 @@ class _Check:
         rest = names[len(expected) + 1 :]
         if rest != list(CONDITIONS):
             problem = f"after the images come {', '.join(rest[:4]) or 'no HDUs'}, not {', '.join(CONDITIONS)}"
-            if "MISSPIX" in raw.header:  # one of ours: it had them
+            if "MISSPIX" in raw.file_header:  # one of ours: it had them
                 self._found.error("", "HDUs", problem, AGAIN)
             else:
                 self._found.warning("", "HDUs", problem, "as in files of before 2020")
         geometry = raw.geometry
-        if raw.header.get("DETSIZE") is not None:
+        if raw.file_header.get("DETSIZE") is not None:
             self._differ(
                 "primary",
                 {"DETSIZE": detsize(detector.type, geometry)},
-                raw.header,
+                raw.file_header,
                 "the camera says",
             )
         for index, name in enumerate(expected):
@@ -288,7 +288,7 @@ class _Check:
             return {}
         listed = content.pop(MISSING, {})
         self._replaced(content.pop(VERSION, None), content.pop(REPLACES, None))
-        expected: dict[str, Any] = json.loads(sidecar(self.raw.header.cards))
+        expected: dict[str, Any] = json.loads(sidecar(self.raw.file_header.cards))
         del expected[CONTENT]
         if content.pop(CONTENT, None) != "metadata":
             self._found.error("sidecar", CONTENT, "is not 'metadata'", AGAIN)
@@ -312,7 +312,7 @@ class _Check:
 
     def _replaced(self, version: object, replaces: object) -> None:
         """What a sidecar says of the version before, beside what the header says."""
-        header = self.raw.header
+        header = self.raw.file_header
         said = replaces.get("file") if isinstance(replaces, dict) else None
         for key, value, keyword in ((VERSION, version, "FILEVERS"), (REPLACES, said, "REPLACES")):
             if value != header.get(keyword):
@@ -322,7 +322,7 @@ class _Check:
         listed = sum(count for runs in missing.values() for _, count in runs)
         if listed != self._missing:
             self._found.error("primary", "MISSPIX", f"is {self._missing}, but {listed} are listed", AGAIN)
-        fill = self.raw.header.get("FILLVAL")
+        fill = self.raw.file_header.get("FILLVAL")
         if listed and not isinstance(fill, int):
             self._found.error("primary", "FILLVAL", "is not there although pixels are missing", AGAIN)
             return
@@ -372,8 +372,8 @@ class _Check:
                 "primary", "", "cannot be compared: it is not known what CCD it shows", "name its camera"
             )
             return
-        if self.raw.header.string("OBSID") != name:
-            obsid = self.raw.header.string("OBSID")
+        if self.raw.file_header.string("OBSID") != name:
+            obsid = self.raw.file_header.string("OBSID")
             self._found.error("primary", "OBSID", f"is {obsid!a}, the recording is of {name}", "name its own")
             return
         try:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from raftwright.daq import ImageInfo, SourceInfo
     from raftwright.rawfile.document import HeaderDocument, Record
 
-__all__ = ["CHECKSUM_CARDS", "MAX_EXTRA", "Exposure", "primary_cards"]
+__all__ = ["CHECKSUM_CARDS", "MAX_EXTRA", "Exposure", "cards_of", "primary_cards"]
 
 MAX_EXTRA: Final = 2000
 """Keywords of a document beyond the table that a primary header takes."""
@@ -105,21 +105,43 @@ def primary_cards(
     of the document could not be used is said to `notes`.
     """
     notes = notes if notes is not None else Notes()
-    records = _records(exposure.document, detector)
-    name = exposure.document.name if exposure.document is not None else ""
     own = _own_values(exposure, detector, missing, fill)
     own["FILENAME"] = raw_file_name(exposure.name, detector.header_raft, detector.header_slot, version)
     if version > 1:
         own.update(FILEVERS=version, REPLACES=replaces)
+    return cards_of(
+        exposure.camera,
+        detector,
+        own,
+        exposure.document,
+        emulated=exposure.image.extra.get("emulated"),
+        undefined_cards=exposure.undefined_cards,
+        notes=notes,
+    )
+
+
+def cards_of(
+    camera: Camera,
+    detector: Detector,
+    own: Mapping[str, Value],
+    document: HeaderDocument | None,
+    *,
+    emulated: object = None,
+    undefined_cards: bool = False,
+    notes: Notes,
+) -> list[Card]:
+    """The same from what the writer itself knows (`own`) and a document."""
+    records = _records(document, detector)
+    name = document.name if document is not None else ""
     values, extra = _document_values(records, own, name, notes)
     _settle_times(values, name, notes)
-    defaults = _defaults(exposure, values)
+    defaults = _defaults(camera, emulated, values)
     cards = list(_STRUCTURE)
     for group in GROUPS:
         chosen = [
             card
             for keyword in group.keywords
-            if (card := _card(keyword, own, values, defaults, exposure.undefined_cards)) is not None
+            if (card := _card(keyword, own, values, defaults, undefined_cards)) is not None
         ]
         if group.title and (chosen or not group.optional):
             cards += [blank(), title(group.title)]
@@ -186,19 +208,18 @@ def _hex(text: str) -> str | None:
     return (text.lower().lstrip("0") or "0") if text else None
 
 
-def _defaults(exposure: Exposure, values: Mapping[str, Value]) -> dict[str, Value]:
+def _defaults(camera: Camera, emulated: object, values: Mapping[str, Value]) -> dict[str, Value]:
     """Values for keywords that a document may give, for when it does not."""
-    emulated = exposure.image.extra.get("emulated")
     defaults: dict[str, Value] = {
         "CCDGAIN": 1.0,
         "CCDNOISE": 10.0,
         "IMGTYPE": "UNKNOWN",
-        "TELESCOP": exposure.camera.telescop or None,
+        "TELESCOP": camera.telescop or None,
         "EMUIMAGE": emulated if isinstance(emulated, str) else None,
     }
     notes = Notes()  # constants of a camera file: checked when the camera was read
-    for keyword, value in exposure.camera.constants.items():
-        defaults[keyword] = typed(keyword, value, TYPES.get(keyword, "*"), exposure.camera.name, notes)
+    for keyword, value in camera.constants.items():
+        defaults[keyword] = typed(keyword, value, TYPES.get(keyword, "*"), camera.name, notes)
     begin, end = values.get("DATE-BEG"), values.get("DATE-END")
     if isinstance(begin, str) and isinstance(end, str):
         defaults["DARKTIME"] = round((times.parse_iso(end) - times.parse_iso(begin)) * 1e-9, 4)

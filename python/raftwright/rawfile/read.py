@@ -21,6 +21,7 @@ from raftwright.camera import camera as find_camera
 from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
 from raftwright.rawfile.header import Header
 from raftwright.rawfile.names import check_path
+from raftwright.rawfile.newest import newest_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -272,11 +273,17 @@ class RawFile:
         self.fits = fits
         """Structure of the file, as the core sees it."""
         self.threads = threads
-        self.header = Header(fits.cards(0))
-        """Primary header."""
+        self.file_header = Header(fits.cards(0))
+        """Primary header as it stands in the file."""
         self.segments = Segments(fits, str(path), threads, max_bytes)
         """Images by name: arrays in readout order, int32 for the LSST cameras, shape (2048, 576)."""
         self._camera = camera
+
+    @cached_property
+    def header(self) -> Header:
+        """Primary header, with what the newest sidecar knows better: raw files are never changed, and what
+        came after they were written stands beside them."""
+        return newest_header(self.path, self.file_header)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -298,7 +305,7 @@ class RawFile:
             return find_camera(self._camera)
         if self._camera is not None:
             return self._camera
-        instrume = self.header.string("INSTRUME")
+        instrume = self.file_header.string("INSTRUME")
         if instrume is None:
             raise NotFoundError(f"{self.path}: no INSTRUME says which camera made it; name the camera")
         try:
@@ -310,7 +317,7 @@ class RawFile:
     def detector(self) -> Detector:
         """The detector it shows, by RAFTBAY and CCDSLOT. Raises `NotFoundError`."""
         camera = self.camera
-        raft, slot = self.header.string("RAFTBAY"), self.header.string("CCDSLOT")
+        raft, slot = self.file_header.string("RAFTBAY"), self.file_header.string("CCDSLOT")
         if raft is None or slot is None:
             if len(camera.detectors) == 1:
                 return camera.detectors[0]
@@ -338,7 +345,7 @@ class RawFile:
     @property
     def missing_pixels(self) -> int:
         """Pixels that the header says did not arrive (MISSPIX)."""
-        count = self.header.get("MISSPIX")
+        count = self.file_header.get("MISSPIX")
         return count if isinstance(count, int) else 0
 
     def planes(self) -> list[NDArray[np.int32]]:
@@ -368,7 +375,7 @@ class RawFile:
         Shape (4000, 4072) for ITL, (4004, 4096) for E2V, with `overscan` (4096, 4608), divided by `bin`.
         """
         layout = ccd_mosaic(self.detector, self.geometry, overscan=overscan)
-        fill = self.header.get("FILLVAL")
+        fill = self.file_header.get("FILLVAL")
         given = isinstance(fill, int) and self.missing_pixels and -(2**31) <= fill < 2**31
         missing = int(fill) if given and isinstance(fill, int) else -1
         planes = {self.detector.name: self.planes()}

@@ -6,6 +6,10 @@ writes it. When pixels are missing, one more key follows: `__MISSING__`, for eac
 list of `[first, count]` in readout positions `y * NAXIS1 + x`, counted from 0. A version above 1 says so in
 two more: `__VERSION__`, and `__REPLACES__` with name, CRC-32C and number of missing pixels of the version
 before.
+
+A header that comes after the file makes a later sidecar beside it, `<stem>.sidecar2.json` and so on: all that
+the first would have been with it, and `__SIDECAR__` with its version, name and CRC-32C of the sidecar and of
+the header document. The newest one is the header of the file; see `raftwright.rawfile.later`.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTENT",
+    "LATER",
     "MAX_BYTES",
     "MISSING",
     "REPLACES",
@@ -47,6 +52,7 @@ CONTENT: Final = "__CONTENT__"
 MISSING: Final = "__MISSING__"
 VERSION: Final = "__VERSION__"
 REPLACES: Final = "__REPLACES__"
+LATER: Final = "__SIDECAR__"
 MAX_BYTES: Final = 64 << 20
 """Largest sidecar or manifest read."""
 
@@ -84,8 +90,10 @@ def sidecar(
     cards: Iterable[Card],
     missing: Mapping[str, Sequence[tuple[int, int]]] | None = None,
     replaced: Replaced | None = None,
+    later: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Text of the sidecar of a raw file, from the cards of its primary header as written."""
+    """Text of the sidecar of a raw file, from the cards of its primary header as written. A `later` one says
+    which it stands for."""
     lines = [f'  "{CONTENT}" : "metadata"']
     lines += [
         _line(card) if isinstance(card.value, float) else _known_line(card.keyword, card.value)
@@ -99,6 +107,8 @@ def sidecar(
     if replaced is not None:
         before = {"file": replaced.file, "crc32c": replaced.crc32c, "missing": replaced.missing}
         lines += [f'  "{VERSION}" : {replaced.version + 1}', f'  "{REPLACES}" : {json.dumps(before)}']
+    if later is not None:
+        lines.append(f'  "{LATER}" : {json.dumps(dict(later))}')
     return ("{\n" + ",\n".join(lines) + "\n}").encode("ascii")
 
 

@@ -111,7 +111,7 @@ def _moment(text: str) -> int | None:
 
 def of_image(raw: RawFile, image: ImageInfo) -> bool:
     """Whether a raw file says that it is of this image of the DAQ, not of another one of the same name."""
-    header = raw.header
+    header = raw.file_header
     tag = header.string("IMAGETAG")
     trigger = header.string("DATE-TRG")
     expected = times.iso(times.parse_iso(image.timestamp)) if image.timestamp else None
@@ -197,7 +197,7 @@ def report_standing(
         missing=runs,
         version=version,
         replaces=replaces,
-        header=raw.header.string("HDRSTATE") or "",
+        header=raw.file_header.string("HDRSTATE") or "",
     )
 
 
@@ -236,7 +236,7 @@ def whole_report(directory: Path, image: ImageInfo, camera: Camera, detector: De
         return None
     try:
         raw = open_raw(path, 1, camera=camera)
-        if raw.missing_pixels or "MISSPIX" not in raw.header or not of_image(raw, image):
+        if raw.missing_pixels or "MISSPIX" not in raw.file_header or not of_image(raw, image):
             return None
         if raw.detector.name != detector.name or len(raw.segments) != len(detector.segments):
             return None
