@@ -68,6 +68,29 @@ def check(files: FilesArgument = None, options: SetOption = None, json: JsonOpti
     console.answer("ok", Exit.OK, {"faults": [], "services": config.services})
 
 
+@app.command("sample")
+def sample(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Without a name: which there are.", show_default=False),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print a configuration to begin with."""
+    del json
+    console.command = "config sample"
+    from raftwright.service.config import sample_names, sample_text
+
+    if name is None:
+        for known in sample_names():
+            console.say(f"{known}: {sample_text(known).splitlines()[0].lstrip('# ')}")
+        console.answer("ok", Exit.OK, {"samples": sample_names()})
+        return
+    text = sample_text(name)
+    console.say(*text.splitlines())
+    console.answer("ok", Exit.OK, {"name": name, "text": text})
+
+
 def _yaml(values: list[tuple[tuple[str | int, ...], Any, str]]) -> list[str]:
     """YAML that can be read again, with the sources as comments in a column."""
     rows: list[tuple[str, str]] = []

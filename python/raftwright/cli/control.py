@@ -34,6 +34,16 @@ def control(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Of its own commands.")
     ] = None,
     config: ConfigOption = None,
+    keys: Annotated[
+        str | None, typer.Option("--keys", metavar="NAME", help="Own key pair.", show_default=False)
+    ] = None,
+    server_key: Annotated[
+        str | None,
+        typer.Option("--server-key", metavar="KEY", help="Public key of the service.", show_default=False),
+    ] = None,
+    key_store: Annotated[
+        str | None, typer.Option("--key-store", metavar="DIR", help="[default: ~/.config/raftwright/keys]")
+    ] = None,
     timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", help="For the answer.")] = "60s",
     json: JsonOption = False,
 ) -> None:
@@ -46,7 +56,21 @@ def control(
     from raftwright.service.control import ask
 
     endpoint = service if "://" in service else _endpoint(service, config)
-    answer = ask(endpoint, command, _arguments(arguments or []), timeout=duration(timeout, "--timeout"))
+    pair = None
+    if keys is not None:
+        from raftwright.stream.keys import KeyStore
+
+        if server_key is None:
+            raise UsageError("--keys needs --server-key, the public key of the service")
+        pair = KeyStore(key_store).secret(keys)
+    answer = ask(
+        endpoint,
+        command,
+        _arguments(arguments or []),
+        timeout=duration(timeout, "--timeout"),
+        keys=pair,
+        server_key=server_key or "",
+    )
     facts = {
         "service": answer.service,
         "state": answer.state,

@@ -41,6 +41,10 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     """HOST:PORT of its page; none by default."""
     control: str = ""
     """Endpoint of its control socket; none by default."""
+    keys: str = ""
+    """Name of the key pair of the control socket; without one it is for this machine alone."""
+    key_store: str = ""
+    """Directory of the key pairs; that of the user by default."""
     initial: State = State.ENABLED
     """Where it goes when it is started. Sites that command their components say STANDBY."""
     drain: float = 30.0
@@ -309,7 +313,9 @@ class Service:
         if self.life.control:
             from raftwright.service.control import ControlSocket
 
-            self.control = ControlSocket(self.life.control, self)
+            self.control = ControlSocket(
+                self.life.control, self, keys=self.life.keys, key_store=self.life.key_store
+            )
 
     def _measure(self) -> None:
         gauge = self.metrics.gauge

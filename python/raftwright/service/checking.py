@@ -22,13 +22,13 @@ _MOST_SECRET: Final = 4096
 _PLACE: Final = re.compile(r"^(?P<said>.*?)(?: - at `(?:key` in `)?\$(?P<place>[^`]*)`)?$", re.DOTALL)
 _PASSWORD: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:)([^/\s@]+)(@)")
 _WORDS: Final = {
-    "`str`": "text",
-    "`int`": "a whole number",
-    "`float`": "a number",
-    "`bool`": "true or false",
-    "`array`": "a list, [..]",
-    "`object`": "`key: value` lines",
-    "`null`": "nothing",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list, [..]",
+    "object": "`key: value` lines",
+    "null": "nothing",
 }
 
 
@@ -62,10 +62,14 @@ def _place(text: str, section: str) -> Wrong:
     path: list[str | int] = [section]
     for word, number in re.findall(r"\.([^.\[\]]+)|\[([0-9]+)\]", match["place"] or ""):
         path.append(int(number) if number else word)
-    said = match["said"]
-    for technical, word in _WORDS.items():
-        said = said.replace(technical, word)
+    said = re.sub(r"`([^`]*)`", _in_words, match["said"])
     return Wrong(tuple(path), said[:1].lower() + said[1:])
+
+
+def _in_words(match: re.Match[str]) -> str:
+    """ "`array | null`" is "a list, [..]"."""
+    kinds = [_WORDS.get(kind, kind) for kind in match[1].split(" | ")]
+    return " or ".join(kind for kind in kinds if kind != "nothing") or "nothing"
 
 
 class _Reader:

@@ -82,6 +82,10 @@ class LifeSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """HOST:PORT of the first page, each service adds its step; port 0: any; `none`: no pages."""
     control: str = "ipc"
     """`ipc` in the directory of sockets, `tcp://HOST:PORT` to which each adds its step, or `none`."""
+    keys: str = ""
+    """Name of our key pair: the control sockets then let in only clients that `keys allow` named."""
+    key_store: str = ""
+    """Directory of the key pairs; that of the user by default."""
     initial: State = State.ENABLED
     """State after the start."""
     drain: Seconds = 30.0
@@ -163,6 +167,8 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
             name=service,
             page="" if section.pages == "none" else _stepped(section.pages, service),
             control=self.control_of(service),
+            keys=section.keys,
+            key_store=section.key_store,
             initial=section.initial,
             drain=section.drain,
             recovery=section.recovery,

@@ -11,6 +11,7 @@ else is replaced. A service takes from the shared sections what its own does not
 from __future__ import annotations
 
 import os
+import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -27,16 +28,20 @@ from raftwright.service.table import SERVICES, module_of, settings_of
 if TYPE_CHECKING:
     from raftwright.service.base import Service
 
-__all__ = ["DEMO", "Config", "ConfigError", "Source", "load", "read_section"]
+__all__ = ["DEMO", "Config", "ConfigError", "Source", "load", "read_section", "sample_names", "sample_text"]
 
 PREFIX: Final = "RAFTWRIGHT_"
+_SAMPLES: Final = pathlib.Path(__file__).parent / "samples"
 
 DEMO: Final = """\
 # In force where no file is given.
 site: {camera: LSSTComCam}
 archive: {root: ./raftwright-archive}
 simulator: {}
+telemetry: {}
 forwarder: {}
+header: {}
+archiver: {}
 """
 
 
@@ -71,6 +76,8 @@ class _Layers:
         self.values: dict[str, Any] = {}
         self.sources: dict[Path, Source] = {}
         self.open_files: set[str] = set()
+        self.last = "the embedded defaults"
+        """The file that was read last: what is missing belongs into it."""
 
     def add_file(self, where: str) -> None:
         values, lines = read_document(where)
@@ -82,6 +89,7 @@ class _Layers:
         self.add_text(values, lines, where)
 
     def add_text(self, values: dict[str, Any], lines: Mapping[Path, int], where: str) -> None:
+        self.last = where
         for name, value in values.items():
             if value is None and (name,) in lines:
                 values[name] = {}  # `header:` alone is a section without a word
@@ -247,6 +255,18 @@ def load(
     raise ConfigError(faults)
 
 
+def sample_names() -> list[str]:
+    """Configurations to begin with."""
+    return sorted(path.stem for path in _SAMPLES.glob("*.yaml"))
+
+
+def sample_text(name: str) -> str:
+    """One of them. Raises NotFoundError."""
+    if name not in sample_names():
+        raise NotFoundError(f"there is no sample {name[:64]!a}; there are {', '.join(sample_names())}")
+    return (_SAMPLES / f"{name}.yaml").read_text(encoding="utf-8")
+
+
 def read_section(path: str | os.PathLike[str], kind: Any, options: Mapping[str, object]) -> Any:
     """Settings of one service alone, from a file with its keys at the top; options go before it.
 
@@ -377,5 +397,5 @@ def _convert(layers: _Layers, name: str, kind: Any, sections: dict[str, Any], fa
 
 def _at(layers: _Layers, wrong: Wrong) -> str:
     source = layers.source(wrong.path)
-    said = f"{dotted(wrong.path)}: {masked(wrong.said)}"
-    return said if source is None else f"{source}: {said}"
+    where = str(source) if source is not None else layers.last
+    return f"{where}: {dotted(wrong.path)}: {masked(wrong.said)}"

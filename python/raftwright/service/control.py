@@ -16,10 +16,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import re
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -31,6 +32,10 @@ from raftwright.errors import FormatError, NotFoundError, RaftwrightError, Stora
 from raftwright.metrics.page import plain
 from raftwright.service.context import bound
 from raftwright.service.states import Command
+from raftwright.stream.endpoints import refuse_taken
+from raftwright.stream.keys import KeyPair, KeyStore, check_key
+from raftwright.stream.refusals import Refusals
+from raftwright.stream.zap import Doorman
 
 if TYPE_CHECKING:
     from raftwright.service.base import Service
@@ -84,11 +89,15 @@ class ControlSocket:
     Raises
     ------
     StorageError, UsageError
-        The endpoint cannot be had.
+        The endpoint cannot be had, or others than this machine could command without keys.
+    NotFoundError
+        There are no keys of this name.
     """
 
-    def __init__(self, endpoint: str, service: Service) -> None:
+    def __init__(self, endpoint: str, service: Service, *, keys: str = "", key_store: str = "") -> None:
         self._service = service
+        self._doorman: Doorman | None = None
+        pair, allowed = _keys(endpoint, keys, key_store)
         self._done: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
         self._slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
         self._closing = threading.Event()
@@ -97,16 +106,16 @@ class ControlSocket:
         self._awake.setblocking(False)
         self._wake.setblocking(False)
         try:
-            self._socket = self._bind(endpoint)
+            if allowed is not None:
+                self._doorman = Doorman(self._context, allowed, Refusals(f"{service.name} control"))
+            self._socket = self._bind(endpoint, pair)
         except BaseException:
             self._let_go()
             raise
         self._thread = threading.Thread(target=self._run, name=f"{service.name} control"[:60], daemon=True)
         self._thread.start()
 
-    def _bind(self, endpoint: str) -> zmq.Socket[bytes]:
-        from raftwright.stream.endpoints import refuse_taken
-
+    def _bind(self, endpoint: str, pair: KeyPair | None) -> zmq.Socket[bytes]:
         if endpoint.startswith("ipc://"):
             path = Path(endpoint.removeprefix("ipc://"))
             try:
@@ -118,6 +127,11 @@ class ControlSocket:
         found.linger = 500
         found.maxmsgsize = _MOST_BYTES
         found.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+        if pair is not None:
+            found.setsockopt(zmq.CURVE_SERVER, 1)
+            found.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode("ascii"))
+            found.setsockopt(zmq.CURVE_PUBLICKEY, pair.public.encode("ascii"))
+            found.setsockopt(zmq.ZAP_DOMAIN, b"raftwright")
         try:
             found.bind(endpoint)
         except zmq.ZMQError as error:
@@ -146,6 +160,8 @@ class ControlSocket:
                 Path(self.endpoint.removeprefix("ipc://")).unlink()
 
     def _let_go(self) -> None:
+        if self._doorman is not None:
+            self._doorman.stop(1.0)
         self._context.destroy(linger=500)
         self._awake.close()
         self._wake.close()
@@ -265,6 +281,24 @@ class ControlSocket:
         return _encoder.encode(answer)
 
 
+def _keys(
+    endpoint: str, name: str, store: str
+) -> tuple[KeyPair | None, Callable[[], Collection[str]] | None]:
+    """The pair of a socket and what gives the keys of those it lets in."""
+    if not name:
+        if endpoint.startswith("tcp://") and not re.match(
+            r"tcp://(127\.[0-9.]+|\[::1\]|localhost):", endpoint
+        ):
+            raise UsageError(
+                f"control at {endpoint[:200]!a}: anybody could command it; give life.keys, or 127.0.0.1"
+            )
+        return None, None
+    keys = KeyStore(store or None)
+    pair = keys.secret(name)
+    keys.allowed_keys()  # what is wrong with the list is said now
+    return pair, keys.allowed_keys
+
+
 def _listens(endpoint: str, seconds: float) -> bool:
     """Whether there is anybody: ZeroMQ itself would wait for them to come."""
     scheme, _, place = endpoint.partition("://")
@@ -282,9 +316,15 @@ def _listens(endpoint: str, seconds: float) -> bool:
 
 
 def ask(
-    endpoint: str, command: str, arguments: Mapping[str, Any] | None = None, *, timeout: float = 60.0
+    endpoint: str,
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    timeout: float = 60.0,
+    keys: KeyPair | None = None,
+    server_key: str = "",
 ) -> Answer:
-    """Commands a service and waits for its answer, which may say no.
+    """Commands a service and waits for its answer, which may say no. A server with keys wants both keys.
 
     Raises NotFoundError where none comes in time, UsageError for what is no endpoint, FormatError for an
     answer that is none.
@@ -295,6 +335,11 @@ def ask(
         dealer = context.socket(zmq.DEALER)
         dealer.linger = 0
         dealer.maxmsgsize = _MOST_ANSWER
+        if server_key:
+            pair = keys or KeyPair(*(key.decode("ascii") for key in zmq.curve_keypair()))
+            dealer.setsockopt(zmq.CURVE_SERVERKEY, check_key(server_key).encode("ascii"))
+            dealer.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode("ascii"))
+            dealer.setsockopt(zmq.CURVE_PUBLICKEY, pair.public.encode("ascii"))
         try:
             dealer.connect(endpoint)
         except zmq.ZMQError as error:
