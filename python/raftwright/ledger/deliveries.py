@@ -270,8 +270,8 @@ class Deliveries:
         reason: str = "asked for again",
         ids: Collection[int] | None = None,
     ) -> int:
-        """Queues deliveries again, of `ids` only if there are any; how many. Raises UsageError for states that
-        do not lead there."""
+        """Queues deliveries again, of `ids` only if there are any; how many. Raises UsageError for states
+        that do not lead there."""
         for state in states:
             check("delivery", state, "queued")
         leads = [state for state in states if state in sources_of("delivery", "queued")]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from raftwright.errors import ConflictError, UsageError
+from raftwright.errors import ConflictError, FormatError, UsageError
 from raftwright.ledger.clock import tai
 from raftwright.ledger.database import Change, Transaction, clean, quoted
 from raftwright.ledger.rows import HeaderRow
 from raftwright.ledger.states import EDGES, sources_of
+from raftwright.rawfile.names import ImageName
 
 if TYPE_CHECKING:
     from raftwright.ledger.database import Database
@@ -104,7 +105,7 @@ class Headers:
             if new != old or always:
                 transaction.note(Change("header", obsid, old, new, image_id, obsid, dayobs, dict(detail)))
         if not images and always:
-            transaction.note(Change("header", obsid, "", state, None, obsid, 0, dict(detail)))
+            transaction.note(Change("header", obsid, "", state, None, obsid, _dayobs(obsid), dict(detail)))
         return moved
 
     def of(self, obsid: str) -> list[HeaderRow]:
@@ -117,3 +118,11 @@ class Headers:
             fields["problems"] = tuple(msgspec.json.decode(fields["problems"]))
             found.append(HeaderRow(**fields))
         return found
+
+
+def _dayobs(obsid: str) -> int:
+    """Of the name; 0 of one that is none."""
+    try:
+        return int(ImageName.parse(obsid).dayobs)
+    except FormatError:
+        return 0

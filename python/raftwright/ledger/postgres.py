@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from raftwright.errors import FormatError, MissingExtraError, NotFoundError, StorageError, UsageError
 from raftwright.ledger.database import BUSY, Database, Retry, Row, Transaction
-from raftwright.ledger.version import check_version
+from raftwright.ledger.version import APPLICATION, check_version
 
 try:
     import psycopg
@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger("raftwright.ledger")
 
-_EVENTS_LOCK: Final = 0x52574C31
+_EVENTS_LOCK: Final = APPLICATION
 """Whoever writes events has it until the commit, so that their numbers appear in their order."""
-_TABLES_LOCK: Final = 0x52574C32
+_TABLES_LOCK: Final = APPLICATION + 1
 _KEPT: Final = 4
 """Connections for reading that are kept."""
 _TRIES: Final = 20

@@ -17,14 +17,12 @@ from urllib.parse import quote
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError, UsageError
 from raftwright.ledger import owners
 from raftwright.ledger.database import BUSY, Database, Retry, Row, Transaction
-from raftwright.ledger.version import VERSION, check_version
+from raftwright.ledger.version import APPLICATION, JOURNAL, VERSION, check_version
 
 __all__ = ["SqliteDatabase"]
 
 T = TypeVar("T")
 
-_APPLICATION: Final = 0x52574C31  # "RWL1"
-_JOURNAL: Final = 0x52574A31  # "RWJ1", the journal of a forwarder of before
 _KEPT: Final = 4
 """Connections for reading that are kept."""
 _TRIES: Final = 20
@@ -170,12 +168,12 @@ class SqliteDatabase(Database):
     def _check(self, connection: sqlite3.Connection) -> None:
         """Whether it is ours."""
         application = connection.execute("PRAGMA application_id").fetchone()[0]
-        if application == _JOURNAL:
+        if application == JOURNAL:
             raise FormatError(
                 f"{self.path}: is the journal of a forwarder of an earlier release; choose another file "
                 "for the ledger: what it knew is found again in the archive (`raftwright ledger rebuild`)"
             )
-        if application != _APPLICATION:
+        if application != APPLICATION:
             raise FormatError(f"{self.path}: is no ledger; choose another file")
         check_version(connection.execute("PRAGMA user_version").fetchone()[0], self.where)
 
@@ -186,7 +184,7 @@ class SqliteDatabase(Database):
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 for statement in filter(str.strip, script.split(";\n")):
                     connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
         except BaseException:

@@ -6,10 +6,16 @@ from typing import Final
 
 from raftwright.errors import FormatError
 
-__all__ = ["REVISION", "VERSION", "check_version"]
+__all__ = ["APPLICATION", "JOURNAL", "REVISION", "VERSION", "check_version"]
 
 VERSION: Final = 1
 """What this release reads and writes."""
+
+APPLICATION: Final = 0x52574C31
+"""Says of an SQLite file that it is ours: "RWL1"."""
+
+JOURNAL: Final = 0x52574A31
+"""The journal of a forwarder of before: "RWJ1"."""
 
 REVISION: Final = "0001"
 """The migration that leads to it."""
