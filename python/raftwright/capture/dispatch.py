@@ -12,6 +12,7 @@ from raftwright.camera import camera as find_camera
 from raftwright.errors import RaftwrightError, StorageError
 from raftwright.ledger.claims import Outcome
 from raftwright.rawfile.output import ImageOutput
+from raftwright.service.context import bound, carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,7 @@ class Dispatcher:
         self._admit = admit
         self._stop = threading.Event()
         self._outputs: OrderedDict[tuple[str, str], ImageOutput] = OrderedDict()
-        self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
+        self._thread = threading.Thread(target=carried(self._run), name="dispatch", daemon=True)
 
     def start(self) -> None:
         """Begins."""
@@ -133,14 +134,18 @@ class Dispatcher:
                 self._schedule.release(work)  # somebody else has it
                 self._others(work)
                 continue
-            self._claimed(work, work.claim)
-            try:
-                self._prepare(work)
-            except RaftwrightError as error:
-                self._refused(work, error)
-            except Exception as error:
-                _log.exception("%s %s cannot be begun", work.image.name, work.source.location)
-                self._refused(work, error)
+            with bound(**work.about):
+                self._begin(work, work.claim)
+
+    def _begin(self, work: Work, claim: Claim) -> None:
+        self._claimed(work, claim)
+        try:
+            self._prepare(work)
+        except RaftwrightError as error:
+            self._refused(work, error)
+        except Exception as error:
+            _log.exception("%s %s cannot be begun", work.image.name, work.source.location)
+            self._refused(work, error)
 
     def _give_back(self, works: list[Work]) -> None:
         for work in works:

@@ -23,6 +23,7 @@ from raftwright.errors import FormatError, RaftwrightError, StorageError
 from raftwright.rawfile import times
 from raftwright.rawfile.document import MAX_BYTES, read_header_document
 from raftwright.rawfile.names import ImageName, image_directory
+from raftwright.service.context import bound, carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,8 +104,8 @@ class Heading:
         self._to_read: queue.SimpleQueue[tuple[_Header, Path] | None] = queue.SimpleQueue()
         self._stopping = False
         self._threads = [
-            threading.Thread(target=self._look_on, name="headers", daemon=True),
-            threading.Thread(target=self._read_on, name="read-headers", daemon=True),
+            threading.Thread(target=carried(self._look_on), name="headers", daemon=True),
+            threading.Thread(target=carried(self._read_on), name="read-headers", daemon=True),
         ]
         self.missing = metrics.counter("headers_missing", "Units that were written without their header")
 
@@ -277,7 +278,8 @@ class Heading:
     # -- going on
 
     def _go(self, work: Work, header: _Header) -> None:
-        self._head_safely(work, header)
+        with bound(**work.about):
+            self._head_safely(work, header)
         self._ready(work)
 
     def _head_safely(self, work: Work, header: _Header | None) -> None:

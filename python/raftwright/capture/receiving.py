@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from raftwright.service.context import carried
 from raftwright.stream import Receiver
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class _Lane:
         self.stats: dict[str, int] = {}
         self.outstanding = 0
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run, name=f"receive-{number}", daemon=True)
+        self.thread = threading.Thread(target=carried(self._run), name=f"receive-{number}", daemon=True)
 
     def give(self, work: Work) -> None:
         self.load += work.source.bytes

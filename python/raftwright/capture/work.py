@@ -57,6 +57,12 @@ class Work:
         return UnitKey(self.image.name, self.image.id, self.source.location)
 
     @property
+    def about(self) -> dict[str, str]:
+        """What a line of the log about it says: `bound(**work.about)`."""
+        names = ",".join(detector.name for detector in self.board.detectors)
+        return {"obsid": self.image.name, "detector": names, "location": self.source.location}
+
+    @property
     def wanted(self) -> frozenset[str]:
         """Detectors whose files are to be written."""
         names = {detector.name for detector in self.board.detectors}

@@ -19,6 +19,7 @@ from raftwright.errors import RaftwrightError, StorageError
 from raftwright.ledger.claims import FileRow, Outcome, State
 from raftwright.rawfile.report import SourceReport
 from raftwright.rawfile.standing import earlier_versions
+from raftwright.service.context import bound, carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ class Writers:
         )
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._run, name=f"write-{n}", daemon=True)
+            threading.Thread(target=carried(self._run), name=f"write-{n}", daemon=True)
             for n in range(settings.writers)
         ]
 
@@ -111,31 +112,32 @@ class Writers:
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             work, outcome, report = item
-            try:
-                if outcome is None and work.assembled is None:
-                    outcome = self._finish(work)
-                    if outcome is None and self._hold(work):
-                        del item, work, outcome, report
-                        continue
-                if outcome is None and work.assembled is not None:
-                    outcome, report = self._file(work, work.assembled)
-            except StorageError as error:
-                outcome = Outcome(state="failed", reason=str(error)[:500], retry_after=self._pause(work))
-            except Exception as error:
-                _log.exception("%s %s: writing failed", work.image.name, work.source.location)
-                said = f"{type(error).__name__}: {error}"[:500]
-                outcome = Outcome(state="failed", reason=said, retry_after=self._pause(work))
-            _let_go(work)
-            del item
-            assert outcome is not None
-            try:
-                self._enter(work, outcome)
-                self._told(work, outcome, report)
-            except Exception:  # a writer that dies is one that all others wait for
-                _log.exception(
-                    "%s %s: what became of it could not be told", work.image.name, work.source.location
-                )
-            work.fetch = None
+            with bound(**work.about):
+                try:
+                    if outcome is None and work.assembled is None:
+                        outcome = self._finish(work)
+                        if outcome is None and self._hold(work):
+                            del item, work, outcome, report
+                            continue
+                    if outcome is None and work.assembled is not None:
+                        outcome, report = self._file(work, work.assembled)
+                except StorageError as error:
+                    outcome = Outcome(state="failed", reason=str(error)[:500], retry_after=self._pause(work))
+                except Exception as error:
+                    _log.exception("%s %s: writing failed", work.image.name, work.source.location)
+                    said = f"{type(error).__name__}: {error}"[:500]
+                    outcome = Outcome(state="failed", reason=said, retry_after=self._pause(work))
+                _let_go(work)
+                del item
+                assert outcome is not None
+                try:
+                    self._enter(work, outcome)
+                    self._told(work, outcome, report)
+                except Exception:  # a writer that dies is one that all others wait for
+                    _log.exception(
+                        "%s %s: what became of it could not be told", work.image.name, work.source.location
+                    )
+                work.fetch = None
             del work, outcome, report
 
     # -- one unit

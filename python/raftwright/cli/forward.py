@@ -41,7 +41,7 @@ def forward(
         typer.Option(
             "--ledger",
             metavar="URL",
-            help="A file or postgresql://HOST/NAME; who shares it shares the work.  [default: ledger.db in DIR]",
+            help="A file or postgresql://..; who shares it shares the work.  [default: ledger.db in DIR]",
             show_default=False,
         ),
     ] = None,
@@ -145,6 +145,7 @@ def forward(
     del json
     console.command = "forward"
     from raftwright.forwarder import Forwarder, read_settings
+    from raftwright.service.context import bound
     from raftwright.service.logs import logging_to
 
     def time_of(text: str | None, option: str) -> float | None:
@@ -177,7 +178,7 @@ def forward(
     settings = read_settings(config, given)
     patience = None if until_idle is None else duration(until_idle, "--until-idle")
     news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-    with logging_to(), _signals(news):
+    with logging_to(), bound(service="forwarder"), _signals(news):
         forwarder = Forwarder(settings, observer=news.put)
         forwarder.reloader = None if config is None else lambda: read_settings(config, given)
         try:

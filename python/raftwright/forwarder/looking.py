@@ -19,6 +19,7 @@ from raftwright.errors import FormatError, NotFoundError, RaftwrightError, Stora
 from raftwright.ledger import facts_of
 from raftwright.ledger.claims import ENDED
 from raftwright.rawfile.names import ImageName
+from raftwright.service.context import carried
 
 if TYPE_CHECKING:
     from raftwright.camera import Camera
@@ -88,7 +89,7 @@ class Lookout:
     def start(self) -> None:
         """Begins to look."""
         for name, target in (("sweep", self._sweep_on), ("notices", self._listen_on)):
-            thread = threading.Thread(target=target, name=name, daemon=True)
+            thread = threading.Thread(target=carried(target), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 

@@ -36,7 +36,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from raftwright.service.context import bound
+from raftwright.service.context import bound, carried
 from raftwright.service.faults import Fault, FaultCode
 from raftwright.service.states import Command, State
 from raftwright.service.tasks import Task
@@ -60,6 +60,7 @@ __all__ = [
     "State",
     "Task",
     "bound",
+    "carried",
 ]
 
 _HOMES = {"Common": "common", "Life": "base", "Service": "base"}

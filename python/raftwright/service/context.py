@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["bound", "context"]
+__all__ = ["bound", "carried", "context"]
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _current: ContextVar[Mapping[str, Any]] = ContextVar("raftwright_log_context", default=_NOTHING)
@@ -27,6 +27,15 @@ def bound(**about: Any) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def carried(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with what is bound here and now: a thread starts with nothing bound.
+
+    threading.Thread(target=carried(self._run))
+    """
+    here = copy_context()
+    return lambda *arguments: here.run(function, *arguments)
 
 
 def context() -> Mapping[str, Any]:

@@ -60,11 +60,14 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """As the docstring of the module shows."""
+        message = _one_line(record.getMessage())
+        words = [_time_of(record), _level_of(record)]
         about = _about(record)
-        first = [str(about.pop(key)) for key in _FIRST if key in about]
-        rest = [f"{key}={value}" for key, value in about.items()]
-        head = " ".join([_time_of(record), _level_of(record), *first, *rest])
-        text = f"{head}: {_one_line(record.getMessage())}"
+        for key in (*_FIRST, *(key for key in about if key not in _FIRST)):
+            word = str(about.get(key, ""))
+            if word and (key == "service" or word not in message):  # nothing is said twice
+                words.append(word if key in _FIRST else f"{key}={word}")
+        text = f"{' '.join(words)}: {message}"
         if record.exc_info and record.exc_info[0] is not None:
             text += "\n" + self.formatException(record.exc_info)
         return text
