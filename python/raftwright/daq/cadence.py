@@ -1,11 +1,13 @@
 """A camera on a cadence: images that begin at regular times, are read out for a while, and go in the end.
 
 Everything follows from the clock, the cadence and the numbers of the images: a store that is made anew with
-the same arguments has the same images with the same pixels, at the same times.
+the same arguments has the same images with the same pixels, at the same times. Its timestamps are those of the
+cadence, whatever the images showed when they were first taken.
 """
 
 from __future__ import annotations
 
+import datetime
 import logging
 import threading
 import time
@@ -20,6 +22,7 @@ from raftwright.daq.frames import Frames, Loaded, SimulatedFrames
 from raftwright.daq.info import ImageInfo, SourceInfo
 from raftwright.daq.store import Notice, check_range, cut_gaps, writable_view
 from raftwright.errors import NotFoundError, RaftwrightError, UsageError
+from raftwright.timescale import TAI_MINUS_UTC
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -294,6 +297,12 @@ class CadenceStore:
         share = min(1.0, (now - self._begin(number)) / self.readout) if self.readout else 1.0
         return int(size * share) // _GRAIN * _GRAIN
 
+    def _timestamp(self, number: int) -> str:
+        """When an image begins, TAI."""
+        moment = self.epoch + (number - self.start) * self.every + TAI_MINUS_UTC
+        when = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=round(moment * 1000))
+        return when.isoformat(timespec="milliseconds")
+
     def name_of(self, number: int) -> str:
         """Name of an image."""
         return f"{self._prefix}{number:06d}"
@@ -332,7 +341,8 @@ class CadenceStore:
         with self._condition:
             image = self._images.get(number)
         if image is None:
-            image = CadenceImage(self, number, self.frames.info(number, name))
+            info = msgspec.structs.replace(self.frames.info(number, name), timestamp=self._timestamp(number))
+            image = CadenceImage(self, number, info)
             with self._condition:
                 image = self._images.setdefault(number, image)
                 while len(self._images) > _CACHED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from raftwright.rawfile.times import TAI_MINUS_UTC
+from raftwright.timescale import TAI_MINUS_UTC
 
 __all__ = ["tai", "waits"]
 

@@ -13,11 +13,9 @@ import time
 from typing import Final
 
 from raftwright.errors import FormatError
+from raftwright.timescale import TAI_MINUS_UTC
 
 __all__ = ["TAI_MINUS_UTC", "iso", "mjd", "now", "parse_iso", "utc_to_tai"]
-
-TAI_MINUS_UTC: Final = 37
-"""Seconds by which TAI has been ahead of UTC since 2017-01-01 (IERS Bulletin C 52; none announced since)."""
 
 _UNIX_EPOCH_MJD: Final = 40587
 _DAY_NS: Final = 86_400_000_000_000

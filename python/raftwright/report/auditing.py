@@ -17,8 +17,9 @@ from raftwright.errors import RaftwrightError, StorageError
 from raftwright.report.book import Book
 from raftwright.report.disk import OnDisk, list_directory, what_is
 from raftwright.report.places import Looked, Place
-from raftwright.report.times import TAI_MINUS_UTC, now_tai, span
+from raftwright.report.times import now_tai, span
 from raftwright.report.verdicts import Finding, ImageAudit, Verdict, What
+from raftwright.timescale import TAI_MINUS_UTC
 
 __all__ = ["Options", "audit"]
 
@@ -179,7 +180,7 @@ class _Auditor:
             kinds.add(kind)
             there = listings[folder].get(name)
             if there is None:
-                if status != "lost":
+                if status not in _BAD:
                     image.add(What.GONE, path, "is in the ledger and not on the disk")
                 continue
             if not there.regular or there.bytes != octets:

@@ -10,10 +10,9 @@ import math
 import time
 from typing import Final
 
-__all__ = ["TAI_MINUS_UTC", "clock", "day", "dayobs_of", "iso", "now_tai", "seconds_of", "span"]
+from raftwright.timescale import TAI_MINUS_UTC
 
-TAI_MINUS_UTC: Final = 37.0
-"""Seconds, since 2017 (as `raftwright.rawfile.times` has them)."""
+__all__ = ["clock", "day", "dayobs_of", "iso", "now_tai", "seconds_of", "span"]
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 _SANE: Final = 253_402_300_000.0  # the end of the year 9999
