@@ -48,7 +48,7 @@ def test_its_commands_run_and_print_what_it_shows(readme: str, run: Run) -> None
 def test_every_command_is_in_its_table(readme: str) -> None:
     from raftwright.cli.app import program
 
-    in_table = set(re.findall(r"^\| `([a-z]+)` \|", readme, re.MULTILINE))
+    in_table = set(re.findall(r"^\| `([a-z-]+)` \|", readme, re.MULTILINE))
     assert in_table == set(program().commands)
 
 

@@ -226,8 +226,8 @@ def test_bins_are_those_of_late_files() -> None:
 
 
 def test_the_form_of_ledgers_is_that_of_the_services() -> None:
-    from raftwright.ledger import sqlite, version
+    from raftwright.ledger import version
     from raftwright.report import book
 
-    assert book._APPLICATION == sqlite._APPLICATION
+    assert book._APPLICATION == version.APPLICATION
     assert book._VERSION == version.VERSION

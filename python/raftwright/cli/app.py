@@ -44,13 +44,14 @@ _COMMANDS = {
     "image": "Tell the whole story of an image.",
     "audit": "Compare the ledger with disk, destinations and DAQ.",
     "repair": "Do about the audit's findings what is safe.",
+    "night-report": "Write the report of a night, Markdown and HTML.",
     "watch": "Print each CCD as a forwarder of this machine completes it.",
     "doctor": "Check whether this machine is fit, and say what to change.",
     "bench": "Measure what this machine reaches.",
     "camera": "List, show and check cameras.",
     "keys": "Keys of encrypted connections.",
 }
-"""Each is the module of its name, imported when it is used."""
+"""Each is the module of its name (`_` for `-`), imported when it is used."""
 
 _GROUPS = ("camera", "config", "keys", "header")
 

@@ -21,6 +21,7 @@ from raftwright.ledger.rows import FileRow
 from raftwright.ledger.states import EDGES
 from raftwright.report.disk import what_is
 from raftwright.report.verdicts import Finding, ImageAudit, What
+from raftwright.timescale import TAI_MINUS_UTC
 
 if TYPE_CHECKING:
     from raftwright.ledger import Ledger
@@ -166,7 +167,7 @@ class Repairer:
 
         kind = what_is(os.path.basename(path), image.obsid)
         sums = digest(Path(path))
-        written = os.stat(path).st_mtime + 37.0
+        written = os.stat(path).st_mtime + TAI_MINUS_UTC
         detector, location, version, missing, replaces = "", "", 1, 0, ""
         if kind == "raw":
             detector, location, version, missing = _look_into(image, path)

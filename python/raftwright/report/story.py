@@ -163,7 +163,7 @@ def _near(book: Book, wanted: str, match: re.Match[str] | None, exposure: re.Mat
     last = book.value("SELECT max(dayobs) FROM image")
     if last is None:
         return []
-    names = [str(row[0]) for row in book.rows("SELECT obsid FROM image WHERE dayobs = ?", last)]
+    names = [str(row[0]) for row in book.rows("SELECT obsid FROM image WHERE dayobs = ? ORDER BY id", last)]
     if 0 < len(digits) <= 6:
         ending = [one for one in names if one.endswith(f"_{int(digits):06d}")]
         if ending:
