@@ -1,8 +1,8 @@
 """A camera on a cadence: images that begin at regular times, are read out for a while, and go in the end.
 
 Everything follows from the clock, the cadence and the numbers of the images: a store that is made anew with
-the same arguments has the same images with the same pixels, at the same times. Its timestamps are those of the
-cadence, whatever the images showed when they were first taken.
+the same arguments has the same images with the same pixels, at the same times. Its timestamps are those of
+the cadence, whatever the images showed when they were first taken.
 """
 
 from __future__ import annotations
