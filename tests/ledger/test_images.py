@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
-from night import facts_of, files_of, keys_of, name_of, take, want
+from night import A, facts_of, files_of, keys_of, name_of, row, take, want
 
 from raftwright.errors import FormatError, NotFoundError, UsageError
 from raftwright.ledger import Ledger, Outcome
@@ -186,6 +187,38 @@ def test_times_and_facts(ledger: Ledger) -> None:
     (view,) = ledger.read('SELECT id, day_obs, observation_type, begin_mjd_tai, "group" FROM exposure')
     assert view[:3] == (2026112200001, 20261122, "OBJECT")
     assert view[3] == pytest.approx(1.8e9 / 86400 + 40587)
+
+
+def test_what_is_told_before_the_announcement_is_kept(ledger: Ledger) -> None:
+    obsid = name_of(3)
+    assert ledger.images.facts(obsid, image_type="BIAS", target="x") == 0
+    assert ledger.images.facts(obsid, target="M 51") == 0
+    assert ledger.images.times(obsid, begin_tai=1.8e9) == 0
+    image = ledger.images.by_id(ledger.images.announce(facts_of(3)))
+    assert (image.image_type, image.target, image.begin_tai) == ("BIAS", "M 51", 1.8e9)
+    assert ledger.read("SELECT * FROM early") == []
+    with pytest.raises(FormatError):
+        ledger.images.facts("nobody knows", target="x")
+
+
+def test_ids_of_the_daq_are_the_same_with_and_without_zeros(ledger: Ledger) -> None:
+    """Files have them without: what is rebuilt from them is not another image."""
+    image_id = ledger.images.announce(facts_of(daq_id="00001F"))
+    assert ledger.images.announce(facts_of(daq_id="1f")) == image_id
+    (image,) = ledger.images.get(name_of(1), "01f")
+    assert (image.id, image.daq_id) == (image_id, "1f")
+    assert take(ledger, facts_of(daq_id="0001f")) == image_id
+
+
+def test_paths_are_absolute(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    image_id = ledger.images.announce(facts_of())
+    file = row(A, "archive/a.fits")
+    assert ledger.files.enter([file]) == 1
+    assert ledger.files.enter([row(A, str(tmp_path / "archive/a.fits"))]) == 0
+    assert [each.path for each in ledger.files.of(image_id)] == [str(tmp_path / "archive/a.fits")]
+    assert ledger.files.verified("archive/a.fits")
+    assert ledger.files.lost("archive/a.fits")
 
 
 def test_headers(ledger: Ledger) -> None:

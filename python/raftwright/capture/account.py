@@ -132,7 +132,7 @@ class Account:
             units = [
                 unit
                 for unit in self._claims.units([name])
-                if unit.daq_id == work.image.id and unit.state != "expected"  # of others
+                if unit.daq_id == work.key.daq_id and unit.state != "expected"  # of others
             ]
         except RaftwrightError:
             return

@@ -15,7 +15,7 @@ from raftwright.errors import UsageError
 from raftwright.ledger.clock import LONGEST_WAIT, tai, waits
 from raftwright.ledger.database import Change, Retry, Row, Transaction, clean, marks, parts, quoted
 from raftwright.ledger.history import decoded
-from raftwright.ledger.rows import FileRow, ImageFacts
+from raftwright.ledger.rows import FileRow, ImageFacts, plain_id, plain_path
 from raftwright.ledger.states import check, sources_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ class UnitKey(msgspec.Struct, frozen=True, order=True):
 
     image: str
     daq_id: str
+    """Without leading zeros, however it is given."""
     location: str
+
+    def __post_init__(self) -> None:
+        if self.daq_id != (plain := plain_id(self.daq_id)):
+            msgspec.structs.force_setattr(self, "daq_id", plain)
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
@@ -337,7 +342,7 @@ class Claims:
             if reason:
                 detail["reason"] = reason
             if outcome.files:
-                detail["files"] = [row.path for row in outcome.files]
+                detail["files"] = [plain_path(row.path) for row in outcome.files]
             new = outcome.state if ours else state
             if not ours:
                 detail |= {"late": True, "outcome": outcome.state}

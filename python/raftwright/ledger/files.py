@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from raftwright.errors import NotFoundError, UsageError
 from raftwright.ledger.clock import tai
 from raftwright.ledger.database import Change, Row, Transaction, clean, marks, parts, quoted
-from raftwright.ledger.rows import FileRow
+from raftwright.ledger.rows import FileRow, plain_id, plain_path
 from raftwright.ledger.states import EDGES, sources_of
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Files:
             new = 0
             of_image: dict[tuple[str, str], list[FileRow]] = {}
             for row in listed:
-                of_image.setdefault((row.image, row.daq_id), []).append(row)
+                of_image.setdefault((row.image, plain_id(row.daq_id)), []).append(row)
             for (obsid, daq_id), some in of_image.items():
                 found = transaction.one(
                     "SELECT id, dayobs FROM image WHERE obsid = ? AND daq_id = ?", (obsid, daq_id)
@@ -76,6 +78,7 @@ class Files:
     ) -> int:
         """The same for one image, within a transaction."""
         moment = tai()
+        rows = [_plain(row) for row in rows]
         known: dict[str, str] = {}
         for part in parts(sorted({row.path for row in rows})):
             known.update(
@@ -226,7 +229,7 @@ class Files:
     def all_verified(self, paths: Iterable[str]) -> int:
         """The sums of these files were found to hold; how many of them the ledger knows."""
         moment = tai()
-        listed = list(paths)
+        listed = [plain_path(path) for path in paths]
         return self._database.change(
             lambda transaction: transaction.update(
                 "file", ("verified_tai",), ("path",), [(moment, path) for path in listed]
@@ -239,7 +242,7 @@ class Files:
         return self._spoilt(path, "lost", reason or "it is not there any more")
 
     def _spoilt(self, path: str, status: str, reason: str) -> bool:
-        reason = clean(reason)
+        path, reason = plain_path(path), clean(reason)
 
         def work(transaction: Transaction) -> bool:
             row = transaction.one(
@@ -308,7 +311,7 @@ class Files:
 
     def by_path(self, path: str) -> FileRow | None:
         """A file by its path."""
-        return next(iter(self._rows("WHERE file.path = ?", (path,), None)), None)
+        return next(iter(self._rows("WHERE file.path = ?", (plain_path(path),), None)), None)
 
     def _rows(self, where: str, values: Sequence[Any], kind: str | None) -> Iterator[FileRow]:
         if kind is not None:
@@ -318,3 +321,11 @@ class Files:
             values,
         ):
             yield FileRow(**dict(zip(_FIELDS, row, strict=True)))
+
+
+def _plain(row: FileRow) -> FileRow:
+    """With absolute paths."""
+    if row.path.startswith("/") and (not row.replaces or row.replaces.startswith("/")):
+        return row
+    replaces = plain_path(row.replaces) if row.replaces else ""
+    return msgspec.structs.replace(row, path=plain_path(row.path), replaces=replaces)

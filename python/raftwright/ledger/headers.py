@@ -10,7 +10,7 @@ import msgspec
 from raftwright.errors import ConflictError, FormatError, UsageError
 from raftwright.ledger.clock import tai
 from raftwright.ledger.database import Change, Transaction, clean, quoted
-from raftwright.ledger.rows import HeaderRow
+from raftwright.ledger.rows import HeaderRow, plain_id, plain_path
 from raftwright.ledger.states import EDGES, sources_of
 from raftwright.rawfile.names import ImageName
 
@@ -50,7 +50,7 @@ class Headers:
         said = msgspec.json.encode([clean(problem, 500) for problem in problems]).decode()
 
         def work(transaction: Transaction) -> bool:
-            values = (obsid, version, state, clean(path), bytes, crc32c, md5, said, tai())
+            values = (obsid, version, state, clean(plain_path(path)), bytes, crc32c, md5, said, tai())
             columns = HeaderRow.__struct_fields__
             if not transaction.insert("header", columns, [values]):
                 known = transaction.one(
@@ -93,7 +93,7 @@ class Headers:
         )
         leads = quoted(sources_of("header", state))
         for image_id, dayobs, old, found_id in images:
-            if daq_id is not None and daq_id != found_id:
+            if daq_id is not None and plain_id(daq_id) != found_id:
                 continue
             new = state if state in EDGES["header"][old] else old
             if new != old:

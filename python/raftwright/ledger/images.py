@@ -6,11 +6,14 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from raftwright.errors import NotFoundError, UsageError
 from raftwright.ledger.clock import tai
 from raftwright.ledger.database import Change, Row, Transaction, clean, marks, parts
+from raftwright.ledger.history import decoded
 from raftwright.ledger.judging import judge_in
-from raftwright.ledger.rows import DetectorRow, ImageFacts, ImageRow, SourceRow
+from raftwright.ledger.rows import DetectorRow, ImageFacts, ImageRow, SourceRow, plain_id
 from raftwright.ledger.states import check, sources_of
 from raftwright.rawfile.names import ImageName
 
@@ -66,12 +69,12 @@ class Images:
     def announce_in(self, transaction: Transaction, facts: ImageFacts) -> Row:
         """The same within a transaction: number, dayobs, state."""
         name = ImageName.parse(facts.obsid)
-        dayobs = int(name.dayobs)
+        dayobs, daq_id = int(name.dayobs), plain_id(facts.daq_id)
         query = (
             "SELECT id, state, camera, expected_sources, expected_detectors FROM image"
             " WHERE obsid = ? AND daq_id = ?"
         )
-        known = transaction.one(query, (facts.obsid, facts.daq_id))
+        known = transaction.one(query, (facts.obsid, daq_id))
         if known is None:
             new = transaction.insert(
                 "image",
@@ -81,18 +84,19 @@ class Images:
                 ),
                 [
                     (
-                        *(facts.obsid, facts.daq_id, facts.camera, facts.instrument, facts.folder, dayobs),
+                        *(facts.obsid, daq_id, facts.camera, facts.instrument, facts.folder, dayobs),
                         *(name.seqnum, name.controller, exposure_id(name), facts.trigger_tai, tai()),
                         self._header_state(transaction, facts.obsid),
                     )
                 ],
             )
-            known = transaction.one(query, (facts.obsid, facts.daq_id))
+            known = transaction.one(query, (facts.obsid, daq_id))
             if known is None:
                 raise NotFoundError(f"{facts.obsid}: it was entered and is not there")
             if new:
+                self._take_over_early(transaction, facts.obsid, known[0])
                 detail = {
-                    "daq_id": facts.daq_id,
+                    "daq_id": daq_id,
                     "camera": facts.camera,
                     "instrument": facts.instrument,
                     "sources": len(facts.sources),
@@ -131,6 +135,18 @@ class Images:
         return image_id, dayobs, state
 
     @staticmethod
+    def _take_over_early(transaction: Transaction, obsid: str, image_id: int) -> None:
+        """What was told of it before it was announced."""
+        row = transaction.one("SELECT facts FROM early WHERE obsid = ?", (obsid,))
+        if row is None:
+            return
+        facts = {name: value for name, value in decoded(row[0]).items() if name in (*_FACTS, *_TIMES)}
+        if facts:
+            sets = ", ".join(f"{name} = ?" for name in facts)
+            transaction.run(f"UPDATE image SET {sets} WHERE id = ?", (*facts.values(), image_id))
+        transaction.run("DELETE FROM early WHERE obsid = ?", (obsid,))
+
+    @staticmethod
     def _header_state(transaction: Transaction, obsid: str) -> str:
         row = transaction.one(
             "SELECT state FROM header WHERE obsid = ?"
@@ -163,7 +179,7 @@ class Images:
             rows = self._database.read(f"SELECT {_IMAGE} FROM image WHERE obsid = ? ORDER BY id", (obsid,))
         else:
             rows = self._database.read(
-                f"SELECT {_IMAGE} FROM image WHERE obsid = ? AND daq_id = ?", (obsid, daq_id)
+                f"SELECT {_IMAGE} FROM image WHERE obsid = ? AND daq_id = ?", (obsid, plain_id(daq_id))
             )
         return [_image(row) for row in rows]
 
@@ -286,13 +302,14 @@ class Images:
         end_readout_tai: float | None = None,
         trigger_tai: float | None = None,
     ) -> int:
-        """Enters when something was; how many images of that name there are."""
+        """Enters when something was; how many images of that name there are. What is told before the DAQ
+        announces an image is kept until it does. Raises FormatError for a name that is none."""
         given = dict(zip(_TIMES, (trigger_tai, begin_tai, end_tai, end_readout_tai), strict=True))
         return self._enter(obsid, {name: value for name, value in given.items() if value is not None})
 
     def facts(self, obsid: str, **facts: Any) -> int:
         """Enters what the header knows: image_type, exposure_time, physical_filter, target, group_id, ra,
-        dec; how many images of that name there are. What is None, or no number where one
+        dec; how many images of that name there are, as `times`. What is None, or no number where one
         is due, is left out."""
         unknown = set(facts) - set(_FACTS)
         if unknown:
@@ -300,6 +317,7 @@ class Images:
         return self._enter(obsid, {name: value for name, value in facts.items() if value is not None})
 
     def _enter(self, obsid: str, given: Mapping[str, Any]) -> int:
+        ImageName.parse(obsid)
         values: dict[str, Any] = {}
         for name, value in given.items():
             if _FACTS.get(name, float) is str:
@@ -309,11 +327,20 @@ class Images:
         if not values:
             return len(self.get(obsid))
         sets = ", ".join(f"{name} = ?" for name in values)
-        return self._database.change(
-            lambda transaction: transaction.run(
-                f"UPDATE image SET {sets} WHERE obsid = ?", (*values.values(), obsid)
-            )
-        )
+
+        def work(transaction: Transaction) -> int:
+            changed = transaction.run(f"UPDATE image SET {sets} WHERE obsid = ?", (*values.values(), obsid))
+            if not changed:
+                row = transaction.one(f"SELECT facts FROM early WHERE obsid = ?{transaction.lock}", (obsid,))
+                merged = {**(decoded(row[0]) if row is not None else {}), **values}
+                told = (msgspec.json.encode(merged).decode(), tai(), obsid)
+                if row is None:
+                    transaction.insert("early", ("facts", "told_tai", "obsid"), [told])
+                else:
+                    transaction.run("UPDATE early SET facts = ?, told_tai = ? WHERE obsid = ?", told)
+            return changed
+
+        return self._database.change(work)
 
 
 def _image(row: Sequence[Any]) -> ImageRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 import msgspec
@@ -20,7 +21,19 @@ __all__ = [
     "QuarantineRow",
     "SourceFacts",
     "SourceRow",
+    "plain_id",
+    "plain_path",
 ]
+
+
+def plain_id(text: str) -> str:
+    """An id of the DAQ as files and the ledger have it: lower case, without leading zeros."""
+    return (text.lower().lstrip("0") or "0") if text else ""
+
+
+def plain_path(path: str) -> str:
+    """A path as the ledger has it: absolute, wherever whoever asks is standing."""
+    return path if path.startswith("/") else os.path.abspath(path)
 
 
 class SourceFacts(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ Migrations (`raftwright.ledger.migrations`) lead to it, and `ddl/*.sql` are prin
 ledger is made without SQLAlchemy; tests compare all three.
 
 Columns `*_tai` are seconds since 1970-01-01T00:00:00 TAI. `dayobs` is that of the image name. Nothing but
-`owner` and `role` is ever deleted; `event` is only appended to.
+`owner`, `role` and `early` is ever deleted; `event` is only appended to.
 """
 
 from __future__ import annotations
@@ -277,6 +277,15 @@ quarantine = Table(
     Column("last_tai", Float, nullable=False),
     Column("count", BigInteger, nullable=False, server_default="1"),
     UniqueConstraint("what", "name_hex"),
+)
+
+# What was told of an image before the DAQ announced it: taken over when it does.
+early = Table(
+    "early",
+    metadata,
+    Column("obsid", String, primary_key=True),
+    Column("facts", Text, nullable=False),  # JSON: columns of image
+    Column("told_tai", Float, nullable=False),
 )
 
 information = Table(

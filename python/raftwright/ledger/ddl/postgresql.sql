@@ -4,6 +4,12 @@ CREATE TABLE cursor (
     number BIGINT NOT NULL,
     PRIMARY KEY (name)
 );
+CREATE TABLE early (
+    obsid VARCHAR NOT NULL,
+    facts TEXT NOT NULL,
+    told_tai FLOAT NOT NULL,
+    PRIMARY KEY (obsid)
+);
 CREATE TABLE header (
     id BIGSERIAL NOT NULL,
     obsid VARCHAR NOT NULL,
