@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from raftwright.errors import FormatError
+from raftwright.header.collected import tai_seconds
 from raftwright.header.spec import Spec
 from raftwright.rawfile import times
 from raftwright.rawfile.names import ImageName
@@ -24,6 +25,7 @@ __all__ = [
     "CLOCK",
     "SIMULATED",
     "Problem",
+    "check_clocks",
     "check_identity",
     "check_minimum",
     "check_ranges",
@@ -135,6 +137,9 @@ def check_times(values: Mapping[str, Value]) -> Iterator[Problem]:
             apart = end - begin
             yield Problem(_kind(apart), "DATE-END", f"is {-apart:.3f} s before DATE-BEG{_slip(apart)}")
         yield from _length(values, end - begin)
+    trigger = moments.get("DATE-TRG")
+    if trigger is not None and end is not None and _is_slip(trigger - end):
+        yield Problem("slip", "DATE-TRG", f"is {trigger - end:.3f} s after DATE-END{_slip(trigger - end)}")
     if made is not None and end is not None and made < end - 0.002 and not simulated:
         apart = made - end
         yield Problem(_kind(apart), "DATE", f"is {-apart:.3f} s before DATE-END{_slip(apart)}")
@@ -174,8 +179,6 @@ def check_clocks(image: Collected) -> Iterator[Problem]:
     """Stamps within events beside the time at which they were told: they are of the same moment."""
     if image.name.controller in SIMULATED:
         return
-    from raftwright.header.collected import tai_seconds
-
     for kind, name in _STAMPS:
         stamp, told = tai_seconds(image.get(kind, name)), image.published.get(kind)
         if stamp is None or told is None:

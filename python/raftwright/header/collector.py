@@ -149,25 +149,33 @@ class Collector:
         return tracked
 
     def _make_room(self, now: float) -> None:
-        """Forgets the oldest finished image where there are too many; else the oldest is to be written now,
-        as far as it is known, and is dropped only where there are twice too many."""
-        if len(self._images) < self.limits.images:
-            return
-        for obsid, tracked in self._images.items():
-            if tracked.build_at is None and not tracked.building and tracked.state in ("complete", "partial"):
+        """Where there are too many images, forgets the oldest finished ones, then those of which only the end
+        came. If that is not enough, the oldest are to be written now, as far as they are known; dropped they
+        are only where there are twice too many."""
+        for spare in (self._is_finished, self._is_waiting):
+            for obsid in [obsid for obsid, tracked in self._images.items() if spare(tracked)]:
+                if len(self._images) < self.limits.images:
+                    return
+                self.counts["dropped"] += self._images[obsid].state == "waiting"
                 del self._images[obsid]
-                return
-        for tracked in self._images.values():
-            if tracked.build_at is None and tracked.state == "open":
+        excess = len(self._images) + 1 - self.limits.images
+        for tracked in list(self._images.values())[: max(0, excess)]:
+            if tracked.build_at is None and not tracked.building:
                 tracked.build_at = now
                 self.counts["forced"] += 1
-                break
         if len(self._images) >= 2 * self.limits.images:
-            for obsid, tracked in self._images.items():
-                if not tracked.building:
-                    del self._images[obsid]
-                    self.counts["dropped"] += 1
-                    return
+            oldest = next((obsid for obsid, tracked in self._images.items() if not tracked.building), None)
+            if oldest is not None:
+                del self._images[oldest]
+                self.counts["dropped"] += 1
+
+    @staticmethod
+    def _is_waiting(tracked: Tracked) -> bool:
+        return tracked.state == "waiting"
+
+    @staticmethod
+    def _is_finished(tracked: Tracked) -> bool:
+        return tracked.build_at is None and not tracked.building and tracked.state in ("complete", "partial")
 
     def _merge(self, tracked: Tracked, kind: str, fields: dict[str, Any], published: float | None) -> bool:
         """Enters an event; False where it says nothing new."""
@@ -244,16 +252,9 @@ class Collector:
                     tracked.building = True
                     tracked.build_at = None
                     found.append(obsid)
-                elif self._is_over(tracked, now):
+                elif self._is_finished(tracked) and now - tracked.finished > self.limits.remember:
                     del self._images[obsid]
         return found
-
-    def _is_over(self, tracked: Tracked, now: float) -> bool:
-        return (
-            tracked.build_at is None
-            and tracked.state in ("complete", "partial")
-            and now - tracked.finished > self.limits.remember
-        )
 
     def next_due(self, now: float) -> float:
         """Seconds until something is to be done, if nothing comes; a second at most."""

@@ -54,6 +54,10 @@ class LedgerLog:
             end_readout_tai=header.end_readout,
         )
 
+    def open(self) -> None:
+        """Opens it now. Raises UsageError, FormatError, StorageError, MissingExtraError."""
+        self._opened()
+
     def _opened(self) -> Ledger:
         with self._lock:
             if self._ledger is None:

@@ -32,7 +32,7 @@ _log = logging.getLogger("raftwright.header")
 
 KINDS: Final = (*EVENTS, TELEMETRY)
 _POLL: Final = 0.1
-_LARGEST: Final = 4 << 20
+_LARGEST: Final = 256 << 10
 """Bytes of a file with one event; no line is longer either."""
 _PATIENCE: Final = 5.0
 """Seconds for which a file that is no JSON may still be being written."""
@@ -103,10 +103,19 @@ def _single(path: Path, intake: Intake, first_seen: dict[str, float], dead: Dead
         if time.monotonic() - since < _PATIENCE:
             return 0
     first_seen.pop(path.name, None)
-    if problem and dead is not None:
-        dead.put(data, problem, str(path))
+    if problem:
+        _set_aside(data, problem, path, dead)
     _move(path, "refused" if problem else "taken")
     return 1
+
+
+def _set_aside(data: bytes, problem: str, path: Path, dead: DeadLetters | None) -> None:
+    if dead is None:
+        return
+    try:
+        dead.put(data, problem, str(path))
+    except RaftwrightError as error:
+        _log.error("%s: %s, and it cannot be set aside: %s", path, problem, error)
 
 
 def _move(path: Path, where: str) -> None:
@@ -138,15 +147,13 @@ def _lines(path: Path, intake: Intake, dead: DeadLetters | None) -> int:
                 offset += len(line)
                 if line.strip():
                     problem = _take(line, intake)
-                    if problem and dead is not None:
-                        dead.put(line, problem, str(path))
+                    if problem:
+                        _set_aside(line, problem, path, dead)
                     done += 1
             if done:
                 intake.offset(str(path), status.st_ino, offset)
     except OSError as error:
-        if isinstance(error, RaftwrightError):
-            raise
-        return done
+        _log.warning("%s cannot be read on (%s)", path, error)
     return done
 
 

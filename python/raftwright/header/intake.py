@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from raftwright.errors import FormatError
+from raftwright.errors import FormatError, StorageError
 from raftwright.header.collected import tai_seconds
 from raftwright.header.collector import Collector
 from raftwright.header.journal import Journal
@@ -31,7 +31,9 @@ class Intake:
     def __init__(self, collector: Collector, journal: Journal) -> None:
         self.collector = collector
         self.counts: Counter[str] = Counter()
-        """`image_events`, `telemetry`, `refused`, `other`, `damaged`."""
+        """`image_events`, `telemetry`, `refused`, `other`, `damaged`, `not_journalled`."""
+        self.trouble = ""
+        """Why the journal cannot be written."""
         self.woken = threading.Event()
         self.heard = time.monotonic()
         """When something came last."""
@@ -45,8 +47,8 @@ class Intake:
     def take(self, kind: str, fields: Mapping[str, Any], told: str = "") -> str | None:
         """Takes an event; returns why it cannot be used, else None.
 
-        `told` is the UTC time at which it was told, as it stands in events. Raises StorageError where the
-        journal fails: then it was not taken.
+        `told` is the UTC time at which it was told, as it stands in events. Where the journal fails it is
+        taken all the same, and `trouble` says so.
         """
         self.heard = time.monotonic()
         if kind == TELEMETRY:
@@ -57,7 +59,7 @@ class Intake:
         published = _published(told)
         heard = times.now() * 1e-9
         with self._lock:
-            self._journal.append({"e": kind, "f": fields, "p": published, "w": heard})
+            self._append({"e": kind, "f": fields, "p": published, "w": heard})
             refused = self.collector.event(kind, fields, time.monotonic(), published, heard)
         self.counts["image_events" if refused is None else "refused"] += 1
         self.woken.set()
@@ -76,21 +78,29 @@ class Intake:
         kept = {name: values[name] for name in wanted if name in values}
         expires = tai_seconds(fields.get("expiresAt"))
         with self._lock:
-            self._journal.append({"t": topic, "s": moment, "v": _writable(kept), "x": expires})
+            self._append({"t": topic, "s": moment, "v": _writable(kept), "x": expires})
             self.collector.telemetry(topic, moment, kept, expires)
         self.counts["telemetry"] += 1
         return None
 
     def offset(self, path: str, inode: int, offset: int) -> None:
-        """How far a file that grows was read. Raises StorageError."""
+        """How far a file that grows was read."""
         with self._lock:
-            self._journal.append({"o": path, "i": inode, "n": offset})
+            self._append({"o": path, "i": inode, "n": offset})
             self.offsets[path] = (inode, offset)
 
     def built(self, obsid: str, complete: bool) -> None:
-        """The document of an image is stored and announced. Raises StorageError."""
+        """The document of an image is stored and announced."""
         with self._lock:
-            self._journal.append({"b": obsid, "c": complete})
+            self._append({"b": obsid, "c": complete})
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        try:
+            self._journal.append(entry)
+            self.trouble = ""
+        except StorageError as error:
+            self.counts["not_journalled"] += 1
+            self.trouble = str(error)
 
     # -- the journal
 
@@ -128,18 +138,17 @@ class Intake:
 
     def renew(self) -> None:
         """Begins the journal anew with what still counts. Raises StorageError."""
-        with self._lock:
-            self._journal.renew(self._entries)
+        self._journal.renew(self._entries)
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         collector = self.collector
-        for path, (inode, offset) in self.offsets.items():
+        for path, (inode, offset) in list(self.offsets.items()):
             yield {"o": path, "i": inode, "n": offset}
         for topic, sample in collector.kept_samples():
             yield {"t": topic, "s": sample.time, "v": _writable(sample.values), "x": sample.expires}
         for tracked in collector.under_way():
             image = tracked.image
-            for kind, fields in image.events.items():
+            for kind, fields in list(image.events.items()):
                 yield {"e": kind, "f": fields, "p": image.published.get(kind), "w": tracked.heard}
             finished = tracked.state in ("complete", "partial")
             if finished and not tracked.building and not tracked.changed:

@@ -7,6 +7,8 @@ The last line may be cut off by a kill; it is left out and counted.
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import threading
@@ -23,6 +25,8 @@ __all__ = ["Journal"]
 _MOST_LINE: Final = 1 << 20
 _MOST: Final = 256 << 20
 """Bytes; what is beyond is not read. A journal begins anew long before."""
+
+_PIECE: Final = 256 << 10
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -43,6 +47,9 @@ class Journal:
         self._size = 0
         self._floor = 0  # size after the last renewal: what counts may be much
         self._descriptor = -1
+        self._torn = False
+        self._meanwhile: list[bytes] | None = None
+        self._renewing = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -80,15 +87,20 @@ class Journal:
         """Writes a line; it survives the process. Raises StorageError."""
         try:
             line = _encoder.encode(entry) + b"\n"
-        except (TypeError, ValueError):  # NaN in a place that msgspec does not take, odd types
+        except (TypeError, ValueError):  # types that JSON does not have
             line = json.dumps(entry, default=str).encode() + b"\n"
         with self._lock:
+            if self._meanwhile is not None:
+                self._meanwhile.append(line)
             try:
                 written = os.write(self._descriptor, line)
                 self._size += written
                 if written != len(line):
-                    os.write(self._descriptor, b"\n")
-                    raise OSError(28, "No space left on device")
+                    self._torn = True
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if self._torn:  # what was cut off before stands in front of this line
+                    self._torn = False
+                    self._size += os.write(self._descriptor, line)
             except OSError as error:
                 raise self._refused(error) from error
 
@@ -100,28 +112,31 @@ class Journal:
     def renew(self, entries: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
         """Begins anew with these lines, in one step: whoever dies meanwhile leaves the old one.
 
-        Nothing may be appended by others between the making of the lines and the end: the caller sees to
-        that. Raises StorageError.
+        Others may append meanwhile: what they append is in both. Raises StorageError.
         """
         beside = self.path.with_name(self.path.name + ".new")
-        with self._lock:
+        with self._renewing:
+            with self._lock:
+                self._meanwhile = []
+            descriptor = -1
             try:
-                descriptor = os.open(
-                    beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644
-                )
-                try:
-                    for entry in entries():
-                        os.write(descriptor, _encoder.encode(entry) + b"\n")
-                    os.fsync(descriptor)
+                flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+                descriptor = os.open(beside, flags, 0o644)
+                _write_all(descriptor, (_encoder.encode(entry) + b"\n" for entry in entries()))
+                os.fsync(descriptor)
+                with self._lock:
+                    _write_all(descriptor, self._meanwhile)
                     os.replace(beside, self.path)
-                except BaseException:
-                    os.close(descriptor)
-                    raise
+                    descriptor, self._descriptor = self._descriptor, descriptor
+                    self._size = self._floor = os.fstat(self._descriptor).st_size
+                    self._torn = False
             except OSError as error:
                 raise self._refused(error) from error
-            os.close(self._descriptor)
-            self._descriptor = descriptor
-            self._size = self._floor = os.fstat(descriptor).st_size
+            finally:
+                with self._lock:
+                    self._meanwhile = None
+                if descriptor >= 0:
+                    os.close(descriptor)
 
     def close(self) -> None:
         """Twice is once."""
@@ -134,3 +149,15 @@ class Journal:
         return StorageError(
             error.errno, f"the header service's journal fails ({error.strerror})", str(self.path)
         )
+
+
+def _write_all(descriptor: int, lines: Iterable[bytes]) -> None:
+    """Raises OSError where not all of it is written."""
+    piece = bytearray()
+    for line in itertools.chain(lines, (None,)):
+        if line is not None:
+            piece += line
+        if piece and (line is None or len(piece) >= _PIECE):
+            if os.write(descriptor, piece) != len(piece):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            piece.clear()

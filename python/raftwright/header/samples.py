@@ -15,6 +15,8 @@ __all__ = ["Sample", "Samples", "Taken", "standing", "take"]
 
 MOST: Final = 2048
 """Samples of one topic that are kept: half an hour at one a second."""
+_MOST_VALUES: Final = 64
+"""Times as many values of one topic: those with long lists are fewer."""
 _AFTER: Final = 10.0
 """Seconds after the end in which a sample still says how it was at the end, where there is none before."""
 
@@ -39,6 +41,7 @@ class Samples:
         self._fields = fields
         self._most = most
         self._topics: dict[str, list[Sample]] = {}
+        self._weights: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         """`samples`, `unknown_topic`, `doubled`, `evicted`, `strange`."""
 
@@ -61,14 +64,17 @@ class Samples:
                 if kept[at] == sample:
                     self.counts["doubled"] += 1
                     return False
+                self._weights[topic] -= _weight(kept[at])
                 kept[at] = sample
             elif len(kept) >= self._most and at == 0:
                 self.counts["evicted"] += 1
                 return False
             else:
                 kept.insert(at, sample)
-        if len(kept) > self._most:
-            del kept[: len(kept) - self._most]
+        self._weights[topic] += _weight(sample)
+        while len(kept) > self._most or (len(kept) > 1 and self._weights[topic] > _MOST_VALUES * self._most):
+            self._weights[topic] -= _weight(kept[0])
+            del kept[0]
             self.counts["evicted"] += 1
         self.counts["samples"] += 1
         return True
@@ -100,6 +106,15 @@ class Samples:
 
 def _time(sample: Sample) -> float:
     return sample.time
+
+
+def _weight(sample: Sample) -> int:
+    """Values in it; a text counts by its length."""
+    weight = 1
+    for value in sample.values.values():
+        weight += len(value) if isinstance(value, list | tuple) else 1
+        weight += len(value) // 16 if isinstance(value, str) else 0
+    return weight
 
 
 def standing(

@@ -22,7 +22,7 @@ from raftwright.header.intake import Intake
 from raftwright.header.journal import Journal
 from raftwright.header.settings import SHARED, Settings
 from raftwright.header.spec_file import header_spec
-from raftwright.header.store import HeaderLog, HeaderStore, Stored, header_name
+from raftwright.header.store import HeaderLog, HeaderStore, Stored
 from raftwright.service.base import Life, Service
 from raftwright.service.context import bound
 
@@ -107,6 +107,7 @@ class HeaderService(Service):
         self._open_inputs()
         for number in range(settings.builders):
             self.task(f"build {number + 1}", self._build_on, waiting=self._waits, patience=60.0)
+        self.task("journal", self._renew_on)
         self.task("collect", self._collect_on, waiting=lambda: 1.0, patience=15.0)
 
     def _open_inputs(self) -> None:
@@ -143,7 +144,12 @@ class HeaderService(Service):
             return None
         from raftwright.header.entering import LedgerLog
 
-        return LedgerLog(self.settings.ledger)
+        log = LedgerLog(self.settings.ledger)
+        try:
+            log.open()
+        except StorageError as error:  # it may be there when there is something to enter
+            _log.warning("the ledger cannot be opened yet: %s", error)
+        return log
 
     def _counters(self) -> None:
         gauge = self.metrics.gauge
@@ -201,12 +207,20 @@ class HeaderService(Service):
                     self._building.add(obsid)
                 self._jobs.put(obsid)
             self.announcer.flush()
+            if self.intake.trouble:
+                self._trouble("journal", self.intake.trouble)
+            else:
+                self._over("journal")
+            task.beat()
+
+    def _renew_on(self, task: Task) -> None:
+        while not task.wait(0.5):
             try:
                 self.intake.renew_if_full()
-                self._over("journal")
+                self._over("renewal")
             except StorageError as error:
-                self._trouble("journal", str(error))
-            task.beat()
+                self._trouble("renewal", str(error))
+                task.wait(10.0)
 
     def _waits(self) -> float:
         return float(self._jobs.qsize())
@@ -265,10 +279,7 @@ class HeaderService(Service):
             self._told[obsid] = stored.version
             while len(self._told) > 2 * self.settings.images:
                 self._told.popitem(last=False)
-        try:
-            self.intake.built(obsid, stored.header.state == "complete")
-        except StorageError as error:
-            self._trouble("journal", str(error))
+        self.intake.built(obsid, stored.header.state == "complete")
 
     def _was_told(self, stored: Stored) -> bool:
         with self._books:
@@ -278,7 +289,7 @@ class HeaderService(Service):
         base = self.settings.door_url.rstrip("/") or (self.door.url if self.door is not None else "")
         if not base:
             return stored.path.absolute().as_uri()
-        return f"{base}/{header_name(stored.header.name, stored.version).replace('_header', '')}"
+        return f"{base}/{stored.header.name}.v{stored.version}.yaml"  # the digest is of one version
 
     # -- what it tells
 

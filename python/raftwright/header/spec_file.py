@@ -397,6 +397,7 @@ def _card(
         default = read_text(text_default, kind)
         if default is None:
             layer.findings.add((*here, "default"), f"{shown(text_default)} is no {kind}; mend it")
+            return None
     low, high = _bounds(_last((entry.range for _, _, entry in found), ""), layer, here)
     if not sources and default is None:
         layer.findings.add(here, "there is neither `from` nor `default`: it could never have a value")

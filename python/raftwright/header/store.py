@@ -176,8 +176,9 @@ def _knows_more(standing: bytes, header: BuiltHeader) -> bool:
         old, new = read_header_document(standing), read_header_document(header.data)
     except FormatError:
         return False
-    if _state_of(old) == "complete" and header.state == "partial":
-        return True
+    state = _state_of(old)
+    if state != header.state:
+        return state == "complete"
     return all(_values(new, section).items() <= _values(old, section).items() for section in new.sections)
 
 
