@@ -24,11 +24,27 @@ from raftwright.events import Row
 
 INSTRUMENT = "LSSTCam"
 _MOCK = """
-import sys, confluent_kafka
-producer = confluent_kafka.Producer({"bootstrap.servers": "x:1", "test.mock.num.brokers": 1, "log_level": 0})
-[broker] = producer.list_topics(timeout=20).brokers.values()
-print(f"{broker.host}:{broker.port}", flush=True)
-sys.stdin.read()
+import ctypes, glob, os, sys, confluent_kafka
+where = os.path.join(os.path.dirname(os.path.dirname(confluent_kafka.__file__)), "confluent_kafka.libs")
+[path] = glob.glob(os.path.join(where, "librdkafka-*.so*"))
+library = ctypes.CDLL(path)
+for name in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_mock_cluster_new"):
+    getattr(library, name).restype = ctypes.c_void_p
+library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+error = ctypes.create_string_buffer(512)
+conf = ctypes.c_void_p(library.rd_kafka_conf_new())
+library.rd_kafka_conf_set(conf, b"log_level", b"0", error, 512)
+client = ctypes.c_void_p(library.rd_kafka_new(0, conf, error, 512))
+cluster = ctypes.c_void_p(library.rd_kafka_mock_cluster_new(client, 1))
+library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 50)
+print(library.rd_kafka_mock_cluster_bootstraps(cluster).decode(), flush=True)
+for line in sys.stdin:
+    if line.strip() == "away":
+        library.rd_kafka_mock_broker_set_down(cluster, 1)
+    else:
+        library.rd_kafka_mock_broker_set_up(cluster, 1)
+    print("done", flush=True)
+os._exit(0)
 """
 
 
@@ -139,7 +155,7 @@ class Program:
 
 
 class Broker(Program):
-    """librdkafka's mock cluster. `away` stops it for a while: connections stand, and nobody answers."""
+    """librdkafka's mock cluster. It has four partitions a topic."""
 
     def __init__(self) -> None:
         super().__init__(_MOCK)
@@ -154,6 +170,22 @@ class Broker(Program):
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
+        """Connections end, and none can be made."""
+        self._say("away")
+        try:
+            yield
+        finally:
+            self._say("back")
+
+    def _say(self, word: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        assert self.line() == "done"
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Connections stand, and nobody answers."""
         self.process.send_signal(signal.SIGSTOP)
         try:
             yield

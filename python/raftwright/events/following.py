@@ -47,7 +47,7 @@ class Following:
         self._greeted = False
         self._pending: Counter[str] = Counter()  # what is missing, by kind
         self._recovered: Counter[str] = Counter()  # what came by answers and was not heard
-        self._ahead: Counter[str] = Counter()  # of that, what was not missing: it may still be heard, or lost
+        self._doubt = False  # not all that was told stands in the logs that we asked for
         self._unknown = False  # something is missing, and nobody knows how much
         self._late = False  # something more was missing while we asked
         self._asking: deque[str] = deque()
@@ -71,8 +71,7 @@ class Following:
         self._late |= gap > 0
         if known:
             self.repeated += 1
-            came = self._recovered if self.question is not None else self._ahead
-            came[event.kind] -= news and key not in self._held and came[event.kind] > 0
+            self._recovered[event.kind] -= news and key not in self._held
             if self.question is not None or not gap:
                 return []
         elif not news:  # it is late, and was taken for lost
@@ -121,16 +120,17 @@ class Following:
         log = self._log(question.log)
         if answer.error == UNKNOWN_LOG:
             log.owed = False
+            self._doubt = True
             return self._answered()
         if answer.error or answer.log != question.log:
             return self.failed()
         if answer.last < question.after:
             log.begin_again(answer.last)
-            self._unknown = True
             self._next(question.log, answer.last)
             return self._missed("", 0)
         self._tries = 0
         self._unknown |= answer.lost
+        self._doubt |= answer.lost
         wanted = [
             event
             for event in sorted(events, key=lambda event: event.number)
@@ -172,6 +172,7 @@ class Following:
         self._asking = deque(log for log in self._logs if self._log(log).base is not None)
         if not self._asking:
             return False
+        self._doubt = len(self._asking) < len(self._logs)
         self._recovered.clear()
         self._through.clear()
         self._let_go.clear()
@@ -203,14 +204,12 @@ class Following:
         self.question = None
         for log, number in self._through.items():
             self._log(log).verified(number)
-        for kind, count in self._recovered.items():
-            surplus = count - self._pending[kind]
-            self._pending[kind] = max(0, -surplus)
-            self._ahead[kind] += max(0, surplus)
-        self._recovered.clear()
+        self._pending -= self._recovered
         self._late |= any(number > self._through.get(log, number) for log, number in self._let_go.items())
-        if self._late and +self._pending and self._ask():
+        if self._late and self._ask():
             return []
+        if not self._doubt:
+            self._pending.clear()  # what is still counted is told twice, or told by another start before
         return [*self._given_up(), *self._release()]
 
     def _release(self) -> list[Event]:
@@ -247,13 +246,7 @@ class Following:
         if before is None:
             before = 0 if self._greeted else event.sequence - 1
         self._last[event.kind] = max(before, event.sequence)
-        return self._lacking(event.kind, event.sequence - before - 1), event.sequence > before
-
-    def _lacking(self, kind: str, count: int) -> int:
-        """How many of those that were not heard did not come by an answer either."""
-        came = min(max(0, count), self._ahead[kind])
-        self._ahead[kind] -= came
-        return max(0, count) - came
+        return max(0, event.sequence - before - 1), event.sequence > before
 
     def _compare(self, sequences: dict[str, Any]) -> None:
         """`alive` tells the last sequence of each kind: the end of a series may be lost too."""
@@ -261,7 +254,7 @@ class Following:
             if not isinstance(sequence, int) or (self._kinds is not None and kind not in self._kinds):
                 continue
             before = self._last.get(kind, 0 if self._greeted else sequence)
-            self._pending[kind] += self._lacking(kind, sequence - before)
+            self._pending[kind] += max(0, sequence - before)
             self._last[kind] = max(sequence, before)
 
     def _missed(self, kind: str, count: int) -> list[Event]:

@@ -64,8 +64,8 @@ class KafkaPublisher(Publisher):
         """Messages that the brokers confirmed."""
         self.refused = 0
         """Messages that they will never take."""
-        self._kafka = library()
         place = parse(url)
+        self._kafka = library()
         self._topic = place.topic
         self._settings: dict[str, Any] = {
             **common_settings(place, options, self.name),
