@@ -95,6 +95,7 @@ class Connection:
         self._greeted = 0.0
         self._request = 0
         self._closed = False
+        self._closing = threading.Event()
         self._refused = 0
         self._refusal = ""
         self.counts = {"queries": 0, "reconnects": 0, "refused": 0, "sessions": 0}
@@ -157,6 +158,7 @@ class Connection:
 
     def close(self) -> None:
         """Closes the connection; those who still have data sockets close them themselves."""
+        self._closing.set()  # whoever waits for an answer lets go of the lock
         with self._lock:
             if self._closed:
                 return
@@ -222,7 +224,7 @@ class Connection:
         pause = _FIRST_PAUSE
         self._refused, self._refusal, self._trouble = 0, "", ""
         while True:
-            if self._closed:
+            if self._closing.is_set():
                 raise UsageError("the store was closed; open it again")
             try:
                 return work()
@@ -241,7 +243,7 @@ class Connection:
                 left = until - time.monotonic()
                 if left <= 0:
                     raise self._no_answer() from None
-                time.sleep(min(pause, left))
+                self._closing.wait(min(pause, left))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _no_answer(self) -> StorageError:
@@ -286,7 +288,7 @@ class Connection:
         heard = asked = time.monotonic()
         while True:
             now = time.monotonic()
-            if now >= until or now - heard > max(3 * heartbeat, 0.3):
+            if self._closing.is_set() or now >= until or now - heard > max(3 * heartbeat, 0.3):
                 raise _SilenceError
             if now - max(heard, asked) > heartbeat and kind is Type.QUERY:
                 asked = now
