@@ -34,6 +34,7 @@ _COMMANDS = {
     "info": "Tell what a file or directory is, or how this was built.",
     "serve": "Publish images over the network.",
     "forward": "Take images off a DAQ and write their raw files.",
+    "catchup": "Find what the archive lacks of the DAQ's images, and fetch it.",
     "archive": "Find out whether images are complete, and deliver their files.",
     "header": "Make header documents of what is told of images; check them.",
     "telemetry": "Tell what a simulated observatory would, for trials.",
@@ -45,6 +46,7 @@ _COMMANDS = {
     "audit": "Compare the ledger with disk, destinations and DAQ.",
     "repair": "Do about the audit's findings what is safe.",
     "night-report": "Write the report of a night, Markdown and HTML.",
+    "ledger": "Count, check, upgrade the ledger; make it anew from the archive.",
     "watch": "Print each CCD as a forwarder of this machine completes it.",
     "doctor": "Check whether this machine is fit, and say what to change.",
     "bench": "Measure what this machine reaches.",
@@ -53,7 +55,7 @@ _COMMANDS = {
 }
 """Each is the module of its name (`_` for `-`), imported when it is used."""
 
-_GROUPS = ("camera", "config", "keys", "header")
+_GROUPS = ("camera", "config", "keys", "header", "ledger")
 
 
 def _version(wanted: bool) -> None:

@@ -8,7 +8,7 @@ with open_ledger("archive/ledger.db") as ledger:
 from __future__ import annotations
 
 from raftwright.ledger.announcing import facts_of
-from raftwright.ledger.claims import Claim, Claims, Entry, Outcome, Unit, UnitKey
+from raftwright.ledger.claims import Claims
 from raftwright.ledger.clock import tai
 from raftwright.ledger.leases import LEASE
 from raftwright.ledger.ledger import Ledger, open_ledger
@@ -27,6 +27,7 @@ from raftwright.ledger.rows import (
     SourceFacts,
     SourceRow,
 )
+from raftwright.ledger.units import Claim, Entry, Outcome, Unit, UnitKey
 
 __all__ = [
     "LEASE",

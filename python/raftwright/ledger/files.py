@@ -301,7 +301,7 @@ class Files:
         """The files of an image, by detector and version."""
         return list(self._rows("WHERE image.id = ?", (image_id,), kind))
 
-    def of_images(self, images: Collection[str] | None = None, kind: str = "raw") -> Iterator[FileRow]:
+    def of_images(self, images: Collection[str] | None = None, kind: str | None = "raw") -> Iterator[FileRow]:
         """The files of all images, or of some by name."""
         if images is None:
             yield from self._rows("WHERE 1 = 1", (), kind)

@@ -85,7 +85,8 @@ class Images:
                 [
                     (
                         *(facts.obsid, daq_id, facts.camera, facts.instrument, facts.folder, dayobs),
-                        *(name.seqnum, name.controller, exposure_id(name), facts.trigger_tai, tai()),
+                        *(name.seqnum, name.controller, exposure_id(name), facts.trigger_tai),
+                        facts.announced_tai or tai(),
                         self._header_state(transaction, facts.obsid),
                     )
                 ],
@@ -253,6 +254,7 @@ class Images:
         new: str,
         reason: str = "",
         detail: Mapping[str, Any] | None = None,
+        at: float | None = None,
     ) -> bool:
         """The same within a transaction."""
         row = transaction.one(
@@ -265,7 +267,7 @@ class Images:
         reason = clean(reason)
         if old == new and reason == before:
             return False
-        moment = tai()
+        moment = at or tai()
         leads = sources_of("image", new)
         transaction.run(
             "UPDATE image SET state = ?, reason = ?, settled_tai = ?,"
@@ -277,18 +279,22 @@ class Images:
         transaction.note(Change("image", obsid, old, new, image_id, obsid, dayobs, said))
         return True
 
-    def judge(self, image_id: int, *, late: bool = False, verified: bool = False) -> ImageRow:
+    def judge(
+        self, image_id: int, *, late: bool = False, verified: bool = False, at: float | None = None
+    ) -> ImageRow:
         """Finds from sources, detectors and files what an image is, and moves it there: complete, incomplete,
         lost; or it stays what it is while work on it goes on.
 
         With `late` what is still worked on counts as missing. With `verified` only files count whose sums
-        were found to hold (`files.verified`). Raises NotFoundError.
+        were found to hold (`files.verified`). `at` is when it became so, TAI, if it was not now.
+
+        Raises NotFoundError.
         """
 
         def work(transaction: Transaction) -> None:
             verdict = judge_in(transaction, image_id, late=late, verified=verified)
             if verdict is not None:
-                self.move_in(transaction, image_id, verdict.state, verdict.reason, verdict.detail)
+                self.move_in(transaction, image_id, verdict.state, verdict.reason, verdict.detail, at)
 
         self._database.change(work)
         return self.by_id(image_id)

@@ -63,6 +63,8 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     instrument: str
     folder: str = ""
     trigger_tai: float | None = None
+    announced_tai: float | None = None
+    """Now, unless it was long ago."""
     sources: tuple[SourceFacts, ...]
     detectors: tuple[DetectorFacts, ...]
 

@@ -1,0 +1,326 @@
+"""What the files of an image say of it: the source of a ledger that is made anew."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from raftwright.camera import camera as find_camera
+from raftwright.camera import camera_names
+from raftwright.errors import FormatError, NotFoundError, RaftwrightError
+from raftwright.ledger.rows import DetectorFacts, FileRow, ImageFacts, SourceFacts, plain_id
+from raftwright.rawfile.names import FileName, ImageName, manifest_name, sidecar_path
+from raftwright.rawfile.times import TAI_MINUS_UTC, parse_iso
+
+if TYPE_CHECKING:
+    from raftwright.camera import Camera, Detector
+    from raftwright.rawfile.read import RawFile
+
+__all__ = ["Found", "FoundHeader", "FoundImage", "image_directories", "look_at", "row_of"]
+
+_DAY: Final = re.compile(r"[0-9]{8}\Z")
+_CONFLICT: Final = re.compile(r"(.+\.fits)\.conflict-([0-9a-f]{8})\Z")
+_HEADER: Final = re.compile(r"_header(?:\.v([1-9][0-9]{0,3}))?\.yaml\Z")
+_HEAD_LINE: Final = re.compile(
+    rb"# *header of [A-Z]{2}_[A-Z]_[0-9]{8}_[0-9]{6}, (partial|complete), version "
+)
+_BESIDE: Final = re.compile(r"\.(json|yaml|yml|lock)(\.conflict-[0-9a-f]{8})?\Z")
+_FACTS: Final[Mapping[str, str]] = {
+    "image_type": "IMGTYPE",
+    "exposure_time": "EXPTIME",
+    "physical_filter": "FILTER",
+    "target": "OBJECT",
+    "group_id": "GROUPID",
+    "ra": "RA",
+    "dec": "DEC",
+}
+_LONGEST_MANIFEST: Final = 4096
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A raw file, as its name and its header have it. Its sums are not taken yet."""
+
+    path: Path
+    version: int
+    detector: str
+    location: str
+    missing: int
+    conflict: bool
+    replaces: str
+    size: int
+    written: float
+    """Change of the file, TAI."""
+    stream: int
+    """Bytes of the stream of its board."""
+    beside: tuple[Path, ...]
+    """Its sidecars."""
+
+
+class FoundHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """A header document."""
+
+    path: Path
+    version: int
+    state: str
+
+
+class FoundImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image of the DAQ, as a directory has it."""
+
+    facts: ImageFacts
+    files: tuple[Found, ...]
+    headers: tuple[FoundHeader, ...]
+    manifest: Path | None
+    known: Mapping[str, Any]
+    """For `images.facts`."""
+    begin_tai: float | None
+    end_tai: float | None
+
+
+def image_directories(archive: Path, strange: list[tuple[Path, str]]) -> Iterator[Path]:
+    """Directories of images, in the order of their names; what has no name of one goes to `strange`."""
+    for day in _entries(archive):
+        if not _DAY.match(day.name) or not day.is_dir():
+            continue  # of the services, or of somebody else: an archive may hold more than images
+        for entry in _entries(Path(day.path)):
+            try:
+                if ImageName.parse(entry.name).dayobs != day.name:
+                    raise FormatError(f"is an image of another day than {day.name}")
+            except FormatError as error:
+                if not entry.name.startswith("."):
+                    strange.append((Path(entry.path), str(error)))
+                continue
+            if entry.is_dir():
+                yield Path(entry.path)
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except NotADirectoryError:
+        return []
+
+
+def look_at(directory: Path, strange: list[tuple[Path, str]]) -> list[FoundImage]:
+    """The images in a directory: one as a rule, more where the DAQ gave a name twice. What cannot be read
+    goes to `strange`, and holds up nothing else."""
+    name = ImageName.parse(directory.name)
+    raws: dict[str, list[tuple[Found, RawFile]]] = {}
+    headers: list[FoundHeader] = []
+    manifest: Path | None = None
+    for entry in _entries(directory):
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if entry.name == manifest_name(name):
+            manifest = path
+        elif (match := _HEADER.search(entry.name)) and entry.name.startswith(str(name)):
+            headers.append(FoundHeader(path=path, version=int(match[1] or 1), state=_state_of(path)))
+        elif not _BESIDE.search(entry.name):
+            try:
+                found, raw = _raw(path, name, entry.stat())
+                raws.setdefault(plain_id(raw.file_header.string("IMAGETAG") or ""), []).append((found, raw))
+            except (RaftwrightError, OSError) as error:
+                strange.append((path, str(error)))
+    if not raws and (manifest is not None or headers):
+        raws[""] = []
+    images = []
+    owner = _owner(raws)
+    for daq_id, some in raws.items():
+        mine = daq_id == owner
+        camera = some[0][1].camera if some else _camera_of(name)
+        images.append(_image(name, daq_id, camera, some, headers, manifest if mine else None, strange))
+    return images
+
+
+def _owner(raws: Mapping[str, list[tuple[Found, RawFile]]]) -> str:
+    """Whose the names are: of the image with files that are no conflicts."""
+    return max(raws, key=lambda daq_id: sum(not found.conflict for found, _ in raws[daq_id]), default="")
+
+
+def _camera_of(name: ImageName) -> Camera | None:
+    for known in map(find_camera, camera_names()):
+        if known.code == name.source:
+            return known
+    return None
+
+
+def _raw(path: Path, name: ImageName, status: os.stat_result) -> tuple[Found, RawFile]:
+    from raftwright.rawfile.read import open_raw
+
+    match = _CONFLICT.match(path.name)
+    plain = path if match is None else path.with_name(match[1])
+    parts = FileName.parse(plain.name)
+    if parts.image != name:
+        raise FormatError(f"{path}: is of {parts.image}, but stands with {name}")
+    raw = open_raw(path, 1)
+    if raw.file_header.string("OBSID") not in (None, str(name)):
+        raise FormatError(f"{path}: its header says that it is of {raw.file_header.string('OBSID')}")
+    detector = raw.detector
+    if detector.file_stem != f"{parts.raft}_{parts.slot}":
+        raise FormatError(f"{path}: its header says that it shows {detector.name}")
+    found = Found(
+        path=path,
+        version=parts.version,
+        detector=detector.name,
+        location=detector.location,
+        missing=raw.missing_pixels,
+        conflict=match is not None,
+        replaces=_replaces(plain) if parts.version > 1 and match is None else "",
+        size=status.st_size,
+        written=status.st_mtime + TAI_MINUS_UTC,
+        stream=_stream_bytes(raw, detector),
+        beside=tuple(_sidecars(plain)) if match is None else (),
+    )
+    return found, raw
+
+
+def _sidecars(raw: Path) -> Iterator[Path]:
+    from raftwright.rawfile.newest import later_path, newest_sidecar
+
+    version, _ = newest_sidecar(raw)
+    for number in range(1, version + 1):
+        path = later_path(raw, number)
+        if path.is_file():
+            yield path
+
+
+def _replaces(path: Path) -> str:
+    """The version before, as the sidecar names it."""
+    from raftwright.rawfile.sidecar import REPLACES, read_json
+
+    try:
+        before = read_json(sidecar_path(path)).get(REPLACES)
+    except RaftwrightError:
+        return ""
+    name = before.get("file") if isinstance(before, dict) else None
+    if not isinstance(name, str) or "/" in name:
+        return ""
+    return str(path.with_name(name))
+
+
+def _stream_bytes(raw: RawFile, detector: Detector) -> int:
+    try:
+        geometry = raw.geometry
+        return geometry.width * geometry.height * raw.camera.board(detector.location).sample_bytes
+    except RaftwrightError:
+        return 0
+
+
+def _state_of(path: Path) -> str:
+    """As the first line of a header document says."""
+    try:
+        with path.open("rb") as stream:
+            match = _HEAD_LINE.match(stream.readline(500))
+    except OSError:
+        match = None
+    return "partial" if match is None else match[1].decode()
+
+
+def _image(
+    name: ImageName,
+    daq_id: str,
+    camera: Camera | None,
+    some: list[tuple[Found, RawFile]],
+    headers: Iterable[FoundHeader],
+    manifest: Path | None,
+    strange: list[tuple[Path, str]],
+) -> FoundImage:
+    detectors: dict[str, Detector] = {}
+    if camera is not None:
+        for stem in _stems(manifest, strange):
+            try:
+                detector = camera.detector(stem)
+                detectors[detector.name] = detector
+            except NotFoundError as error:
+                assert manifest is not None
+                strange.append((manifest, str(error)))
+        for found, raw in some:
+            detectors.setdefault(found.detector, raw.detector)
+    streams: dict[str, int] = {}
+    for found, _ in some:
+        streams[found.location] = max(streams.get(found.location, 0), found.stream)
+    likely = max(streams.values(), default=0)
+    boards = {detector.location for detector in detectors.values()}
+    header = min(some, key=lambda each: (each[0].conflict, each[0].path.name))[1].header if some else None
+    known: dict[str, Any] = {}
+    times: dict[str, float | None] = dict.fromkeys(("DATE-TRG", "DATE-BEG", "DATE-END"))
+    folder = ""
+    if header is not None:
+        known = {column: header.get(keyword) for column, keyword in _FACTS.items()}
+        folder = header.string("DAQFOLD") or ""
+        times = {keyword: _tai(header.string(keyword)) for keyword in times}
+    return FoundImage(
+        facts=ImageFacts(
+            obsid=str(name),
+            daq_id=daq_id,
+            camera="" if camera is None else camera.name,
+            instrument="" if camera is None else camera.name,
+            folder=folder,
+            trigger_tai=times["DATE-TRG"],
+            announced_tai=times["DATE-TRG"] or min((found.written for found, _ in some), default=None),
+            sources=tuple(
+                SourceFacts(location, camera.board(location).kind, streams.get(location, likely))
+                for location in sorted(boards)
+                if camera is not None
+            ),
+            detectors=tuple(
+                DetectorFacts(each.name, each.location, "SCIENCE")
+                for each in sorted(detectors.values(), key=lambda each: each.name)
+            ),
+        ),
+        files=tuple(found for found, _ in some),
+        headers=tuple(sorted(headers, key=lambda each: each.version)),
+        manifest=manifest,
+        known={column: value for column, value in known.items() if isinstance(value, str | int | float)},
+        begin_tai=times["DATE-BEG"],
+        end_tai=times["DATE-END"],
+    )
+
+
+def _stems(manifest: Path | None, strange: list[tuple[Path, str]]) -> list[str]:
+    from raftwright.rawfile.sidecar import read_json
+
+    if manifest is None:
+        return []
+    try:
+        expected = read_json(manifest).get("expectedSensors")
+    except RaftwrightError as error:
+        strange.append((manifest, str(error)))
+        return []
+    if not isinstance(expected, dict) or len(expected) > _LONGEST_MANIFEST:
+        strange.append((manifest, "lists no sensors"))
+        return []
+    return list(expected)
+
+
+def _tai(text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_iso(text) / 1e9
+    except FormatError:
+        return None
+
+
+def row_of(found: Found, facts: ImageFacts, crc32c: str, adler32: str) -> FileRow:
+    """As the ledger enters it."""
+    return FileRow(
+        image=facts.obsid,
+        daq_id=facts.daq_id,
+        location=found.location,
+        detector=found.detector,
+        version=found.version,
+        path=str(found.path),
+        bytes=found.size,
+        adler32=adler32,
+        crc32c=crc32c,
+        missing=found.missing,
+        status="conflict" if found.conflict else "written",
+        replaces=found.replaces,
+        written=found.written,
+    )
