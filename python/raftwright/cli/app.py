@@ -47,6 +47,7 @@ _COMMANDS = {
     "repair": "Do about the audit's findings what is safe.",
     "night-report": "Write the report of a night, Markdown and HTML.",
     "ledger": "Count, check, upgrade the ledger; make it anew from the archive.",
+    "events": "Hear what services tell; list and replay messages nobody could use.",
     "watch": "Print each CCD as a forwarder of this machine completes it.",
     "doctor": "Check whether this machine is fit, and say what to change.",
     "bench": "Measure what this machine reaches.",
@@ -55,7 +56,7 @@ _COMMANDS = {
 }
 """Each is the module of its name (`_` for `-`), imported when it is used."""
 
-_GROUPS = ("camera", "config", "keys", "header", "ledger")
+_GROUPS = ("camera", "config", "keys", "header", "ledger", "events")
 
 
 def _version(wanted: bool) -> None:

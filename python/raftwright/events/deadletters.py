@@ -15,13 +15,14 @@ import re
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
 from raftwright.errors import FormatError, NotFoundError, StorageError
 from raftwright.events.message import stamp
+from raftwright.events.schema import check_fields
 
 __all__ = ["DeadLetter", "DeadLetters"]
 
@@ -49,6 +50,14 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """The message, where it is text."""
     base64: str | None = None
 
+    def event(self) -> tuple[str, dict[str, Any]]:
+        """Kind and fields of the event that it holds, checked as they are now. Raises FormatError."""
+        try:
+            told = _told.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise FormatError(f"what it holds is no event: {error}") from None
+        return told.kind, check_fields(told.kind, told.fields, FormatError)
+
     @property
     def body(self) -> bytes:
         """The message. Raises FormatError."""
@@ -60,6 +69,12 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
             raise FormatError("a dead letter whose message cannot be read; remove it") from None
 
 
+class _Told(msgspec.Struct, frozen=True):
+    kind: Annotated[str, Meta(min_length=1, max_length=64)]
+    fields: dict[str, Any]
+
+
+_told = msgspec.json.Decoder(_Told)
 _decoder = msgspec.json.Decoder(DeadLetter)
 
 

@@ -84,6 +84,10 @@ class Publisher(ABC):
         """
 
     @abstractmethod
+    def ready(self, timeout: float) -> bool:
+        """Whether somebody takes what is told: a listener, or a broker. Waits so many seconds at most."""
+
+    @abstractmethod
     def close(self) -> None:
         """Ends it; what was told leaves, if that takes not long. Twice is once."""
 

@@ -133,6 +133,12 @@ class KafkaPublisher(Publisher):
                 reached = number
         return reached
 
+    def ready(self, timeout: float) -> bool:
+        try:
+            return bool(self._producer.list_topics(timeout=timeout).brokers)
+        except self._kafka.KafkaException:
+            return False
+
     def close(self) -> None:
         with self._lock:
             if self._closing.is_set():

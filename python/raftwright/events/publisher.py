@@ -72,6 +72,7 @@ class ZmqPublisher(Publisher):
         self._replay_endpoint = self._bind_replay()
         self._replay = Replay(self.session, self._remembered, log, self._row)
         self._closing = threading.Event()
+        self._listened = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(alive,), name="events", daemon=True)
         self._thread.start()
 
@@ -124,6 +125,9 @@ class ZmqPublisher(Publisher):
             reached = row.number
         return reached
 
+    def ready(self, timeout: float) -> bool:
+        return self._listened.wait(timeout)
+
     def close(self) -> None:
         self._closing.set()
         self._thread.join(5.0)
@@ -166,6 +170,8 @@ class ZmqPublisher(Publisher):
             with contextlib.suppress(zmq.ZMQError):
                 for _ in range(1000):
                     found |= self._socket.recv(zmq.NOBLOCK)[:1] == b"\x01"
+        if found:
+            self._listened.set()
         return found
 
     def _remembered(self, number: int, limit: int) -> tuple[list[Any], bool, int]:
