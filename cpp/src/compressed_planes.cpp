@@ -15,6 +15,8 @@ namespace raftwright {
 
 namespace {
 constexpr std::size_t kBlockBytes = std::size_t{8} << 20U;
+constexpr std::size_t kHugePage = std::size_t{2} << 20U;
+constexpr std::size_t kPage = std::size_t{4} << 10U;
 // The code of a row, longer than its pixels at worst, has a length of 32 bits.
 constexpr std::size_t kMostColumns = std::size_t{1} << 28U;
 }  // namespace
@@ -24,7 +26,7 @@ struct CompressedPlanes::Block {
   explicit Block(std::size_t bytes) : size(bytes) {
     address = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (address == MAP_FAILED) throw std::bad_alloc();
-    madvise(address, size, MADV_HUGEPAGE);
+    if (size >= kHugePage) madvise(address, size, MADV_HUGEPAGE);
   }
   ~Block() { munmap(address, size); }
   Block(const Block&) = delete;
@@ -101,10 +103,16 @@ class CompressedPlanes::Encoder {
 };
 
 CompressedPlanes::CompressedPlanes(std::size_t planes, std::size_t width, std::size_t height)
-    : planes_(planes), width_(width), height_(height) {
+    : planes_(planes), width_(width), height_(height), block_bytes_(kBlockBytes) {
   if (planes == 0 || width == 0 || height == 0 || width > kMostColumns) {
     throw UsageError("compressed planes need at least one plane and one row, and 1 to " +
                      std::to_string(kMostColumns) + " columns, not " + std::to_string(width));
+  }
+  // A small image takes no more than it may need at worst: hundreds of them may be held at a time.
+  const std::size_t bound = rice_bound(width);
+  const std::size_t most = kBlockBytes / bound;
+  if (height <= most && planes <= most / height) {
+    block_bytes_ = (planes * height * bound + kPage - 1) / kPage * kPage;
   }
 }
 
@@ -127,7 +135,7 @@ void CompressedPlanes::encode_row(Encoder& encoder, std::span<const std::int32_t
 
 std::span<std::uint8_t> CompressedPlanes::store(std::size_t bytes) {
   if (blocks_.empty() || blocks_.back()->size - blocks_.back()->used < bytes) {
-    blocks_.push_back(std::make_unique<Block>(std::max(kBlockBytes, bytes)));
+    blocks_.push_back(std::make_unique<Block>(std::max(block_bytes_, bytes)));
   }
   Block& block = *blocks_.back();
   std::uint8_t* at = static_cast<std::uint8_t*>(block.address) + block.used;

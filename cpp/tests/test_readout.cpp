@@ -275,6 +275,19 @@ TEST_CASE("readout: memory of pieces that wait is freed when rows complete") {
   CHECK(readout.complete());
 }
 
+TEST_CASE("readout: the code of a small image takes no more than it may need") {
+  std::mt19937 random(37);
+  const Case c{StreamLayout(18, 0x1FFFF, reversed(48)), 28, 16};
+  Readout readout(c.layout, c.width, c.height, {false, true});
+  const PlaneSet planes = random_planes(c, random);
+  readout.add(0, stream_of(c, planes));
+  readout.finish(-1);
+  CHECK(readout.memory() < 48 * 16 * (rice_bound(28) + 64) + 8192);
+  for (std::size_t plane = 0; plane < planes.size(); ++plane) {
+    CHECK(decoded(readout.compressed(), plane) == planes[plane]);
+  }
+}
+
 TEST_CASE("readout: planes may lie in memory of the caller's") {
   std::mt19937 random(23);
   for (const Case& c : cases()) {

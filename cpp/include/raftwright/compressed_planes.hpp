@@ -58,6 +58,7 @@ class CompressedPlanes {
   std::size_t planes_;
   std::size_t width_;
   std::size_t height_;
+  std::size_t block_bytes_;
   mutable std::mutex mutex_;
   mutable std::vector<TileRun> runs_;
   mutable bool sorted_ = true;
