@@ -119,7 +119,9 @@ class Simulator(Service):
     @property
     def idle(self) -> bool:
         """Whether all of its images were taken."""
-        return bool(self.settings.images) and self.taken >= self.settings.images
+        settings: Settings = self.settings
+        last = settings.start + settings.images - 1
+        return bool(settings.images) and self.store is not None and self.store.is_complete(last)
 
     def report(self) -> Mapping[str, Any]:
         """Images taken, and the numbers of the server."""
