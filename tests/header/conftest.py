@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for observatory
 
-from observatory import Observatory
+from observatory import Observatory, Process, Serve
 
 from raftwright.header.service import HeaderService
 from raftwright.header.settings import Settings
-
-Serve = Callable[..., HeaderService]
 
 
 @pytest.fixture(scope="session")
@@ -50,45 +44,6 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield start
     for service in running:
         service.stop(0.0)
-
-
-class Process:
-    """A program that tells JSON lines."""
-
-    def __init__(self, *arguments: str, cwd: Path) -> None:
-        with (cwd / f"{arguments[0]}.err").open("a") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "raftwright", *arguments, "--json"],
-                cwd=cwd,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, "TZ": "Pacific/Kiritimati"},
-            )
-
-    def line(self) -> dict[str, Any]:
-        """The next line; fails when the program ended."""
-        assert self.process.stdout is not None
-        text = self.process.stdout.readline()
-        assert text, f"it ended with {self.process.wait(10)}"
-        found: dict[str, Any] = json.loads(text)
-        return found
-
-    def until(self, event: str) -> dict[str, Any]:
-        while (found := self.line())["event"] != event:
-            pass
-        return found
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
-
-    def end(self) -> int:
-        """Stops it; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.stdout is not None
-        self.process.stdout.read()
-        return self.process.wait(20)
 
 
 @pytest.fixture

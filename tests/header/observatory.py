@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,11 +14,13 @@ from typing import Any
 
 from raftwright.header import Collected, Collector, Spec, header_spec
 from raftwright.header.collector import Limits
+from raftwright.header.service import HeaderService
 from raftwright.header.simulated import Exposure, SimulatedTelemetry, Told
 from raftwright.rawfile import HeaderDocument, read_header_document, times
 from raftwright.rawfile.names import ImageName
 
 CAMERAS = {"LSSTComCam": "CC", "LSSTCam": "MC", "LATISS": "AT"}
+Serve = Callable[..., HeaderService]
 BEGIN = times.parse_iso("2026-11-23T01:02:03.456") * 1e-9
 """Of exposures of real images, in seconds TAI."""
 
@@ -102,3 +108,42 @@ def write_event(directory: Path, name: str, kind: str, fields: Mapping[str, Any]
 def names_in(directory: Path) -> list[str]:
     """Names in a directory; none where there is no such."""
     return sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+
+
+class Process:
+    """A program that tells JSON lines."""
+
+    def __init__(self, *arguments: str, cwd: Path) -> None:
+        with (cwd / f"{arguments[0]}.err").open("a") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "raftwright", *arguments, "--json"],
+                cwd=cwd,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**os.environ, "TZ": "Pacific/Kiritimati"},
+            )
+
+    def line(self) -> dict[str, Any]:
+        """The next line; fails when the program ended."""
+        assert self.process.stdout is not None
+        text = self.process.stdout.readline()
+        assert text, f"it ended with {self.process.wait(10)}"
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def until(self, event: str) -> dict[str, Any]:
+        while (found := self.line())["event"] != event:
+            pass
+        return found
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def end(self) -> int:
+        """Stops it; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.stdout is not None
+        self.process.stdout.read()
+        return self.process.wait(20)

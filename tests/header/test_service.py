@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from observatory import Observatory, names_in, values_of, wait_for, write_event
+from observatory import Observatory, Process, Serve, names_in, values_of, wait_for, write_event
 
-from conftest import Process, Serve
 from raftwright.events import Event, open_publisher, open_subscriber
 from raftwright.header import fetch_header, header_spec
 from raftwright.header.service import HeaderService
