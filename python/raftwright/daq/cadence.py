@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import msgspec
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["CadenceImage", "CadenceSource", "CadenceStore"]
 
 _log = logging.getLogger("raftwright.daq")
+
+_Sums: TypeAlias = dict[str, str]
+"""Location -> CRC-32C."""
+_Gaps: TypeAlias = dict[str, tuple[tuple[int, int], ...]]
 
 _GRAIN: Final = 4096
 """Bytes that appear at a time."""
@@ -117,14 +121,14 @@ class CadenceImage:
     def info(self) -> ImageInfo:
         """With CRCs and gaps as soon as it is complete. Raises NotFoundError once it is removed."""
         if self._final is None and self.complete:
-            loaded = self.loaded()
+            sums, gaps = self._store.facts(self._number)
             self._final = msgspec.structs.replace(
                 self._base,
                 sources=tuple(
                     msgspec.structs.replace(
                         source,
-                        crc32c=loaded.sums[source.location],
-                        gaps=loaded.gaps.get(source.location, ()),
+                        crc32c=sums[source.location],
+                        gaps=gaps.get(source.location, ()),
                     )
                     for source in self._base.sources
                 ),
@@ -157,7 +161,7 @@ class CadenceImage:
 
     def gaps(self, location: str) -> tuple[tuple[int, int], ...]:
         """What never arrives of a source."""
-        return self.loaded().gaps.get(location, ())
+        return self._store.facts(self._number)[1].get(location, ())
 
     def loaded(self) -> Loaded:
         """Its pixels, made or read again if they are not in memory. Raises NotFoundError, and as `Frames`."""
@@ -232,6 +236,7 @@ class CadenceStore:
         self._held: Counter[Loaded] = Counter()
         self._bytes = 0
         self._alive: weakref.WeakValueDictionary[int, Loaded] = weakref.WeakValueDictionary()
+        self._facts: dict[int, tuple[_Sums, _Gaps]] = {}
         self._loading: dict[int, threading.Lock] = {}
         self._images: OrderedDict[int, CadenceImage] = OrderedDict()
         self._names: list[str] = []
@@ -377,8 +382,18 @@ class CadenceStore:
                 found = self.frames.load(number, self.name_of(number))
             with self._condition:
                 self._alive[number] = found
+                self._facts[number] = (found.sums, found.gaps)
                 self._loading.pop(number, None)
                 self._keep(number, found)
+        return found
+
+    def facts(self, number: int) -> tuple[_Sums, _Gaps]:
+        """CRCs and gaps of an image: known as long as the store is there, once its pixels were made. Raises as
+        `loaded`."""
+        found = self._facts.get(number)
+        if found is None:
+            self.loaded(number)
+            found = self._facts[number]
         return found
 
     def _keep(self, number: int, loaded: Loaded) -> None:
