@@ -16,6 +16,9 @@ __all__ = ["Schedule"]
 _BACKLOG_SHARE = 0.5
 """Of the memory, for what is not live."""
 
+_MOST_OLD = 256
+"""Units in hand that are not live: those who share the work are to find some, however small they are."""
+
 
 class Schedule:
     """Units that wait: live ones first, in order of their announcement, then the oldest. Thread-safe.
@@ -99,9 +102,9 @@ class Schedule:
         if not work.live:
             live = any(other.live for other in self._in_hand.values())
             others = sum(1 for other in self._in_hand.values() if not other.live)
-            if (live and others) or (
-                not alone and self._used_by_backlog + need > self._backlog_share * self._memory
-            ):
+            if (live and others) or others >= _MOST_OLD:
+                return False
+            if not alone and self._used_by_backlog + need > self._backlog_share * self._memory:
                 return False
             self._used_by_backlog += need
         self._used += need
