@@ -54,6 +54,7 @@ class Hand:
         *,
         enter: bool = True,
         again: bool = False,
+        document: Any = None,
     ) -> list[FileRow]:
         """The files of an image, or of some of its sources."""
         info = image.info
@@ -64,7 +65,7 @@ class Hand:
             for each in locations
         ]
         claims = {claim.key.location: claim for claim in self.ledger.claims.claim(keys, again=again)}
-        output = ImageOutput(info, self.root, camera, durable=False, versions=True)
+        output = ImageOutput(info, self.root, camera, durable=False, versions=True, document=document)
         output.make_directory()
         output.write_manifest()
         rows: list[FileRow] = []

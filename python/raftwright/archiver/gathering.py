@@ -8,6 +8,7 @@ its deliveries in the queue."""
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,8 @@ _log = logging.getLogger("raftwright.archiver")
 _GONE: Final = frozenset({"lost", "damaged", "conflict"})
 _HAVE: Final = frozenset({"partial", "complete"})
 _REMEMBERED: Final = 1000
+_PATIENCE: Final = 3.0
+"""Seconds between two verdicts on an image that stays incomplete."""
 
 
 class Gatherer:
@@ -47,11 +50,13 @@ class Gatherer:
         self._planner = planner
         self._digests = digests
         self._planned: OrderedDict[int, set[tuple[str, str, str]]] = OrderedDict()
+        self._judged: OrderedDict[int, float] = OrderedDict()
         self._checked = metrics.counter("files_verified", "Files whose sums hold")
         self._bad = metrics.counter("files_bad", "Files that are gone or whose sums do not hold")
 
-    def examine(self, image_id: int, *, late: bool = False) -> tuple[ImageRow, int]:
-        """Looks at an image; what it is now, and how many deliveries are new.
+    def examine(self, image_id: int, *, late: bool = False) -> tuple[ImageRow, int, float]:
+        """Looks at an image; what it is now, how many deliveries are new, and in how many seconds it should
+        be looked at again (0: not before there is news).
 
         Raises NotFoundError, StorageError.
         """
@@ -59,9 +64,25 @@ class Gatherer:
         with bound(obsid=image.obsid):
             files = self._look(image, self._ledger.files.of(image_id))
             new = self._plan(image_id, self._planner.files(image, files))
-            image = self._ledger.images.judge(image_id, late=late, verified=True)
+            again = self._pause(image)
+            if not again:
+                image = self._ledger.images.judge(image_id, late=late, verified=True)
+                self._judged[image_id] = time.monotonic()
+                while len(self._judged) > _REMEMBERED:
+                    self._judged.popitem(last=False)
             new += self._plan(image_id, self._planner.image(image, self.directory(image)))
-        return image, new
+        return image, new, again
+
+    def _pause(self, image: ImageRow) -> float:
+        """Seconds until an image may be judged: what was found to lack much, and gets it bit by bit, is not
+        told to lack a little less each time."""
+        before = self._judged.get(image.id)
+        if image.state != "incomplete" or before is None:
+            return 0.0
+        left = before + _PATIENCE - time.monotonic()
+        if left <= 0 or all(one.state == "present" for one in self._ledger.images.detectors(image.id)):
+            return 0.0
+        return left
 
     def directory(self, image: ImageRow) -> Path:
         """Where its files are."""

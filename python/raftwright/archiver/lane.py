@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import queue
 import random
+import re
 import threading
 import time
 from collections import deque
@@ -39,8 +40,11 @@ _log = logging.getLogger("raftwright.archiver")
 _LOOK: Final = 1.0
 """Seconds between two looks into the queue when nobody says that something is there."""
 _SOON: Final = 0.05
+_RETRIES: Final = 100
 _LEFT_BEHIND: Final = 2
 """So many times its concurrency of threads may hang before a lane takes on nothing more."""
+
+_NO_WORD: Final = re.compile(r"[^a-z0-9]+")
 
 End: TypeAlias = Literal["delivered", "queued", "failed", "conflict"]
 
@@ -132,6 +136,8 @@ class Lane:
         self._poked = True
         self._quiet = threading.Event()
         self._next_look = 0.0
+        self._retries: list[float] = []
+        """When tries are due again that ended here; what others gave back is found by looking."""
         self._outages = 0
         self._resume = 0.0
         self.trouble = ""
@@ -141,7 +147,7 @@ class Lane:
             for state in ("delivered", "queued", "failed", "conflict")
         }
         self._bytes = metrics.counter("delivered_bytes", "Bytes moved to destinations", destination=name)
-        self._stage = metrics.stage(f"deliver_{name}")
+        self._stage = metrics.stage(f"deliver_{_NO_WORD.sub('_', name.lower())}")
         metrics.gauge("in_flight", "Files under way", read=lambda: float(len(self._runs)), destination=name)
         metrics.gauge(
             "lane_down", "1 where a destination takes nothing", read=self._is_down, destination=name
@@ -218,7 +224,8 @@ class Lane:
         now = time.monotonic()
         if self._quiet.is_set() or self._unwritten or not (self._poked or now >= self._next_look):
             return
-        self._next_look = now + _LOOK
+        self._retries = [due for due in self._retries if due > now][:_RETRIES]
+        self._next_look = min([now + _LOOK, *self._retries])
         room = self.limits.concurrency - len(self._runs)
         if room <= 0 or not self._active():
             return
@@ -387,7 +394,7 @@ class Lane:
             self._runs.discard(run)
             self._files[ended.state].add()
             if ended.state == "queued":
-                self._next_look = min(self._next_look, time.monotonic() + ended.retry_after)
+                self._retries.append(time.monotonic() + ended.retry_after)
             if ended.sent is not None:
                 self._bytes.add(ended.sent.bytes)
                 self._stage.observe(ended.seconds)

@@ -356,7 +356,7 @@ class Archiver(Service):
 
     def _examine(self, image_id: int, late: bool) -> None:
         try:
-            image, new = self.gatherer.examine(image_id, late=late or self._is_late(image_id))
+            image, new, again = self.gatherer.examine(image_id, late=late or self._is_late(image_id))
         except NotFoundError:
             return
         except RaftwrightError:
@@ -366,6 +366,8 @@ class Archiver(Service):
             _log.error("image %d: %s: %s", image_id, type(error).__name__, error, exc_info=error)
             return
         self._remember(image)
+        if again:
+            self.look_at(image_id, late=late, soon=again)
         if new:
             self._poke()
         if image.state in ("complete", "lost"):
