@@ -383,17 +383,19 @@ class CadenceStore:
             with self._condition:
                 self._alive[number] = found
                 self._facts[number] = (found.sums, found.gaps)
+                if len(self._facts) > 2 * self.keep + _CACHED:
+                    oldest = self._bounds(time.monotonic())[0]
+                    self._facts = {one: facts for one, facts in self._facts.items() if one >= oldest}
                 self._loading.pop(number, None)
                 self._keep(number, found)
         return found
 
     def facts(self, number: int) -> tuple[_Sums, _Gaps]:
-        """CRCs and gaps of an image: known as long as the store is there, once its pixels were made. Raises as
-        `loaded`."""
+        """CRCs and gaps of an image; once its pixels were made they are remembered. Raises as `loaded`."""
         found = self._facts.get(number)
         if found is None:
-            self.loaded(number)
-            found = self._facts[number]
+            loaded = self.loaded(number)
+            found = (loaded.sums, loaded.gaps)
         return found
 
     def _keep(self, number: int, loaded: Loaded) -> None:
