@@ -258,29 +258,34 @@ def check_spec(
 
 @app.command("check")
 def check(
-    document: Annotated[Path, typer.Argument(metavar="DOC.yaml", help="Header document.")],
+    documents: Annotated[list[Path], typer.Argument(metavar="DOC.yaml...", help="Header documents.")],
     spec: SpecOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Tell what is wrong with a header document: times, ranges, identity, what it lacks. Exit code 5 if
+    """Tell what is wrong with header documents: times, ranges, identity, what they lack. Exit code 5 if
     anything is."""
     del json
     console.command = "header check"
     from raftwright.header.inspection import inspect_document
 
-    found = inspect_document(document, spec)
-    code = Exit.FAULTS if found.faulty else Exit.OK
-    console.say(*(str(problem) for problem in found.problems), *found.notes)
-    if found.lacking:
-        console.say(f"mandatory keywords without a value: {', '.join(found.lacking)}")
-    for group, keywords in found.groups.items():
-        console.say(f"least metadata, {group}: {', '.join(keywords)} without a value")
-    what = f"{document}: {found.obsid or 'no image'}, {count(found.records, 'record')}"
-    if found.faulty:
-        console.error(f"{what}, {count(found.faulty, 'fault')}")
-    else:
-        console.say(f"{what}, no fault")
-    console.answer("faults" if found.faulty else "ok", code, {"document": document, **found.to_dict()})
+    content = []
+    faults = 0
+    for document in documents:
+        found = inspect_document(document, spec)
+        content.append({"document": document, "faults": found.faulty, **found.to_dict()})
+        faults += found.faulty
+        where = f"{document}: " if len(documents) > 1 else ""
+        console.say(*(f"{where}{problem}" for problem in (*found.problems, *found.notes)))
+        if found.lacking:
+            console.say(f"{where}mandatory keywords without a value: {', '.join(found.lacking)}")
+        for group, keywords in found.groups.items():
+            console.say(f"{where}least metadata, {group}: {', '.join(keywords)} without a value")
+        what = count(found.faulty, "fault") if found.faulty else "no fault"
+        console.say(f"{document}: {found.obsid or 'no image'}, {count(found.records, 'record')}, {what}")
+    if faults:
+        console.error(f"{count(len(documents), 'document')}, {count(faults, 'fault')}")
+    code = Exit.FAULTS if faults else Exit.OK
+    console.answer("faults" if faults else "ok", code, {"documents": content})
     raise typer.Exit(code)
 
 
