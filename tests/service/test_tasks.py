@@ -39,6 +39,7 @@ def test_d115_a_task_that_dies_is_started_again(death: BaseException) -> None:
 
 
 def test_d115_f15_a_task_that_dies_again_and_again_is_a_fault_until_it_lives() -> None:
+    """D070: code 101 fires."""
     with Odd(page="127.0.0.1:0") as service:
         assert service.page is not None
         begun = time.monotonic()
@@ -81,6 +82,7 @@ def test_a_task_may_come_to_its_end() -> None:
 
 
 def test_d175_no_progress_is_told() -> None:
+    """D070: code 102 fires."""
     with Odd(page="127.0.0.1:0") as service:
         assert service.page is not None
         wait_for(lambda: service.turns)
@@ -221,3 +223,23 @@ def test_the_watch_itself_is_watched() -> None:
         service._looked -= 60
         assert "nobody has looked" in service.illness()[0]
         wait_for(lambda: not service.illness())
+
+
+def test_f50_steps_of_the_clock_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time
+    with Odd(drain=0.3) as service:
+        service.backlog = 1
+        for step in (3600.0, -3600.0):
+            monkeypatch.setattr(time, "time", lambda step=step: now() + step)
+            time.sleep(0.8)
+            assert (service.state, service.illness()) == (State.ENABLED, [])
+        service.busy = {"one"}
+        begun = time.monotonic()
+        with pytest.raises(UsageError):
+            service.command("disable")
+        assert time.monotonic() - begun < 0.6
+
+
+def test_every_code_fires_in_a_test() -> None:
+    """D070: a code more needs a test more, and a line in the manual."""
+    assert {code.name for code in FaultCode} == {"TASK_DIED", "NO_PROGRESS"}

@@ -156,7 +156,7 @@ def _run(config: Config, chosen: list[str], reread: Any, patience: float | None)
         while not news.empty():
             item = news.get()
             if item is not None:
-                _news(item, totals)
+                _news(item, totals, judged="archiver" in runner.names)
         _last(runner, totals)
 
 
@@ -238,7 +238,7 @@ def _tell(
         if item[0] == "reload":
             _reload(runner)
         else:
-            _news(item, totals)
+            _news(item, totals, judged="archiver" in runner.names)
 
 
 def _reload(runner: Runner) -> None:
@@ -254,26 +254,29 @@ def _reload(runner: Runner) -> None:
     console.flush()
 
 
-def _news(item: _News, totals: Counter[str]) -> None:
+def _news(item: _News, totals: Counter[str], *, judged: bool) -> None:
     what, facts = item
     totals[f"{facts.get('service', '')} {what}"] += 1
-    line = _line(what, facts, totals)
+    line = _line(what, facts, totals, judged=judged)
     if line:
         console.say(line)
         console.flush()
     console.event(what, facts)
 
 
-def _line(what: str, facts: Mapping[str, Any], totals: Counter[str]) -> str:
-    """What people are told of it; nothing of what they need not know."""
+def _line(what: str, facts: Mapping[str, Any], totals: Counter[str], *, judged: bool) -> str:
+    """What people are told of it; nothing of what they need not know. Where an archiver runs (`judged`) the
+    line of an image is his."""
     service = facts.get("service", "")
-    if "line" in facts:
-        return f"{service}: {facts['line']}"
-    if what == "image" and service == "forwarder":
-        totals["files"] += facts["files"]
-        totals["bytes"] += facts["bytes"]
-        totals["missing"] += facts["missing_pixels"]
-        return image_line(facts)
+    if what == "image" and service == "archiver":
+        totals[f"{facts['state']} images"] += 1
+        return _judged_line(facts)
+    if what == "image" and service in ("forwarder", "catchup"):
+        for key, fact in (("files", "files"), ("bytes", "bytes"), ("missing", "missing_pixels")):
+            totals[key] += facts[fact]
+        if service == "catchup":
+            return f"catchup: {image_line({**facts, 'latency_s': None})}"
+        return "" if judged else image_line(facts)
     if what == "state" and facts["state"] != "ENABLED":
         return f"{service}: {facts['before']} -> {facts['state']}"
     if what == "fault":
@@ -282,6 +285,13 @@ def _line(what: str, facts: Mapping[str, Any], totals: Counter[str]) -> str:
     if what == "failed":
         return f"{service} does not start: {facts['reason']}; it is tried again"
     return ""
+
+
+def _judged_line(facts: Mapping[str, Any]) -> str:
+    line = f"{facts['obsid']}: {facts['state']}, {facts['present']} of {facts['expected']} detectors"
+    if facts.get("latency_s") is not None:
+        line += f", {seconds(max(0.0, facts['latency_s']))} after the readout"
+    return f"{line}; {facts['reason']}" if facts.get("reason") else line
 
 
 def image_line(facts: Mapping[str, Any]) -> str:
@@ -299,18 +309,23 @@ def image_line(facts: Mapping[str, Any]) -> str:
 
 def _last(runner: Runner, totals: Counter[str]) -> None:
     images = totals["forwarder image"]
-    if images or "forwarder" in runner.names:
-        said = f"{count(images, 'image')}, {count(totals['files'], 'file')}, {size(totals['bytes'])}"
-        if totals["missing"]:
-            said += f", {count(totals['missing'], 'pixel')} missing"
-        console.say(said)
+    said = [f"{count(images, 'image')}, {count(totals['files'], 'file')}, {size(totals['bytes'])}"]
+    if totals["missing"]:
+        said.append(f"{count(totals['missing'], 'pixel')} missing")
+    states = {key.removesuffix(" images"): n for key, n in totals.items() if key.endswith(" images")}
+    said += [f"{n:,} {state}" for state, n in sorted(states.items())]
     faults = sum(n for key, n in totals.items() if key.endswith(" fault"))
+    if faults:
+        said.append(f"faults told {faults:,} times")
+    if {"forwarder", "archiver", "catchup"} & set(runner.names):
+        console.say("; ".join(said))
     for name, reason in runner.failed.items():
         console.say(f"{name} was never started: {reason}")
     console.event(
         "stopped",
         {
             "images": images,
+            "states": states,
             "files": totals["files"],
             "bytes": totals["bytes"],
             "faults": faults,

@@ -235,7 +235,7 @@ class Service:
             with self._lock:
                 self.phase = "running"
                 if self._state is not State.FAULT:
-                    self._move(self.life.initial)
+                    self._move(self.life.initial, logging.DEBUG)
                 else:
                     self._before_fault = self.life.initial
         return self
@@ -340,12 +340,12 @@ class Service:
         """Whether it takes work by command and announces. Capture does not ask."""
         return self._state is State.ENABLED and self.phase == "running" and not self._disabling
 
-    def _move(self, to: State) -> None:
+    def _move(self, to: State, level: int = logging.INFO) -> None:
         """With the lock held."""
         before, self._state = self._state, to
         if before is to:
             return
-        _log.info("%s -> %s", before, to)
+        _log.log(level, "%s -> %s", before, to)
         self._guarded(lambda: self.changed(before, to), "tell its parts the state")
         self.tell("state", {"before": before.value, "state": to.value})
 

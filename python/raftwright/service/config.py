@@ -37,11 +37,13 @@ DEMO: Final = """\
 # In force where no file is given.
 site: {camera: LSSTComCam}
 archive: {root: ./raftwright-archive}
+log: {level: warning}
 simulator: {}
 telemetry: {}
 forwarder: {}
 header: {}
 archiver: {}
+catchup: {}
 """
 
 
