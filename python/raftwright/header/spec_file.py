@@ -318,7 +318,9 @@ class Reader:
                     yield card
 
     @staticmethod
-    def _minimum(layers: list[_Layer], sections: Iterable[Section]) -> dict[str, tuple[str, ...]]:
+    def _minimum(
+        layers: list[_Layer], sections: Iterable[Section], dropped: set[str]
+    ) -> dict[str, tuple[str, ...]]:
         known = {
             card.keyword for section in sections if section.name == "PRIMARY" for card in section.cards()
         }
@@ -330,11 +332,11 @@ class Reader:
                 places[group] = layer
         for group, names in minimum.items():
             for n, keyword in enumerate(names):
-                if keyword not in known:
+                if keyword not in known and keyword not in dropped:
                     places[group].findings.add(
                         ("minimum", group, n), f"{shown(keyword)} is no card of PRIMARY; add it there"
                     )
-        return minimum
+        return {group: tuple(k for k in names if k not in dropped) for group, names in minimum.items()}
 
 
 _PLACES: Final[dict[Each, tuple[str, ...]]] = {
