@@ -84,7 +84,7 @@ class StatusServer:
             said = f"the status page cannot be at {address} ({error.strerror}); choose another with --metrics"
             raise StorageError(error.errno, said) from None
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="status page", daemon=True
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="status page", daemon=True
         )
         self._thread.start()
 
