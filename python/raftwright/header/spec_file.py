@@ -250,7 +250,7 @@ class Reader:
         sections = tuple(self._sections(layers, dropped))
         if not any(section.name == "PRIMARY" for section in sections):
             top.findings.add(("sections",), "there is no section PRIMARY; add it, or `base: common`")
-        minimum = self._minimum(layers, sections)
+        minimum = self._minimum(layers, sections, dropped)
         if camera is None:
             return None
         used: dict[str, set[str]] = {}
