@@ -40,7 +40,8 @@ class Dispatcher:
     """One thread that takes units from the schedule and makes them ready.
 
     `receive` gets what is to be received, `standing` what is whole on the disk already, `end` what cannot be,
-    and `refused`, once it is out of hand, what somebody else has. `admit` says how many may be begun now.
+    and `refused`, once it is out of hand, what somebody else has. `admit` says how many may be begun now,
+    and `again` that pauses before another try do not count.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Dispatcher:
         claimed: Callable[[Work, Claim], None],
         refused: Callable[[Work], None],
         admit: Callable[[], int] | None = None,
+        again: bool = False,
     ) -> None:
         self._settings = settings
         self._schedule = schedule
@@ -71,6 +73,7 @@ class Dispatcher:
         self._claimed = claimed
         self._others = refused
         self._admit = admit
+        self._again = again
         self._stop = threading.Event()
         self._outputs: OrderedDict[tuple[str, str], ImageOutput] = OrderedDict()
         self._thread = threading.Thread(target=carried(self._run), name="dispatch", daemon=True)
@@ -118,7 +121,7 @@ class Dispatcher:
         wanted = [(work.key, work.image.folder, work.source.bytes) for work in works]
         try:
             with self._metrics.stage("claim"):
-                claims = {claim.key: claim for claim in self._claims.claim(wanted)}
+                claims = {claim.key: claim for claim in self._claims.claim(wanted, again=self._again)}
         except StorageError as error:
             self._give_back(works)
             self._troubles.failed("ledger", error)

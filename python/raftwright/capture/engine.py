@@ -52,7 +52,7 @@ class Engine:
     with each unit that ended, once it is out of hand, and `header_missed` with each of which files were
     written without the header document; all in threads of the engine. `meter` says how fast the store may be
     asked, `admit` how many units may be begun now, and `backlog_share` how much of the memory is for those
-    that are not live.
+    that are not live, and `again` that units are tried whatever pause was to be kept.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Engine:
         meter: Meter | None = None,
         admit: Callable[[], int] | None = None,
         backlog_share: float = 0.5,
+        again: bool = False,
     ) -> None:
         self._settings = settings
         self._header_missed = header_missed
@@ -93,6 +94,7 @@ class Engine:
             claimed=self._claimed,
             refused=self.account.look_at,
             admit=admit,
+            again=again,
         )
         self._measure(metrics)
 
