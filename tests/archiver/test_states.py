@@ -173,7 +173,7 @@ def test_what_nobody_fetched_is_told(
 
 def test_one_of_205_is_missing(archive: Archive, endpoint: str, listen: Callable[..., Listener]) -> None:
     """N21, D177: a full focal plane but one board of it; found and named within 10 s."""
-    archive.archiver(archive.to("oods"), publish=endpoint, sweep=1.0, late=8.0)
+    archive.archiver(archive.to("oods"), publish=endpoint, sweep=1.0, late=8.0, readout=60.0)
     listener = listen("imageComplete")
     image = archive.store.make(1, camera="LSSTCam", rafts=None)
     archive.hand.announce(image)

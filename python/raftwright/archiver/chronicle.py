@@ -23,6 +23,7 @@ _log = logging.getLogger("raftwright.archiver")
 
 _BATCH: Final = 500
 _LOOK: Final = 1.0
+_LONG: Final = 60.0
 _THINGS: Final = ("image", "file", "header", "delivery")
 
 
@@ -48,9 +49,15 @@ class Chronicle:
         self._settled = settled
         self._wanted = threading.Event()
         self._unsaved = 0
+        self._ended = False
         self.number = -1
         """How far it has read; -1: it has not begun."""
         self.trouble = ""
+
+    def end(self) -> None:
+        """Reads no more."""
+        self._ended = True
+        self._wanted.set()
 
     def wake(self) -> None:
         """There may be something new."""
@@ -59,10 +66,11 @@ class Chronicle:
     def read(self, task: Task) -> None:
         """The task."""
         while not task.stopping.is_set():
+            if self._ended:
+                task.wait(_LONG)
+                continue
             self._wanted.wait(_LOOK)
             self._wanted.clear()
-            if task.stopping.is_set():
-                return
             if not self._active():
                 self.number = -1
                 task.beat()

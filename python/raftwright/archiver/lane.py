@@ -164,6 +164,7 @@ class Lane:
     def quiet(self) -> None:
         """Takes on nothing more."""
         self._quiet.set()
+        self._done.put(None)
 
     def in_flight(self) -> list[str]:
         """Names of what is under way."""
@@ -201,7 +202,7 @@ class Lane:
             task.beat()
 
     def _pause(self) -> float:
-        if self._unwritten:
+        if self._unwritten or self._quiet.is_set():
             return _SOON
         now = time.monotonic()
         ends = [run.began + self.limits.timeout for run in self._runs if not run.left]

@@ -68,6 +68,11 @@ class LateHeaders:
             self._waiting[image_id] = None
             self._news.notify()
 
+    def wake(self) -> None:
+        """Wakes the task, to end."""
+        with self._news:
+            self._news.notify_all()
+
     def work(self, task: Task) -> None:
         """The task."""
         while not task.stopping.is_set():

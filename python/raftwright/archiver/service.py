@@ -85,6 +85,7 @@ class Archiver(Service):
         self.ledger: Ledger | None = None
         self.watch: Watch | None = None
         self._active = False
+        self._ends = False
         self._waiting: OrderedDict[int, tuple[float, bool]] = OrderedDict()
         """Images to look at: from when on, and whether they are late."""
         self._news = threading.Condition()
@@ -187,11 +188,16 @@ class Archiver(Service):
         for lane in self.lanes or ():
             lane.quiet()
         self._leave_daq()
+        self._ends = True
+        self.chronicle.end()
+        self.late_headers.wake()
+        with self._news:
+            self._news.notify_all()
 
     def _leave_daq(self) -> None:
         """Ends what waits for the DAQ's answers."""
         if self.watch is not None:
-            self.watch.stop()
+            self.watch.end()
         close = getattr(self._store, "close", None)
         self._store = None
         if close is not None:
@@ -322,6 +328,9 @@ class Archiver(Service):
         """Looks at images that there is news of, and at all that are not settled from time to time."""
         swept = -1e9
         while not task.stopping.is_set():
+            if self._ends:
+                task.wait(60.0)
+                continue
             if not self._active:
                 swept = -1e9
                 task.wait(0.2)

@@ -34,6 +34,7 @@ _REMEMBERED: Final = 100_000
 _LONGEST_PAUSE: Final = 30.0
 _LOOK: Final = 1.0
 """Seconds between two looks at what is being read out."""
+_LONG: Final = 60.0
 _AGAIN: Final = 20
 """Images that a sweep asks about again: under a name there may be another image now."""
 
@@ -87,17 +88,21 @@ class Watch:
         self._dead = dead
         self._lock = threading.Lock()
         self._wanted = threading.Event()
+        self._ended = False
         self._known: OrderedDict[str, tuple[str, int, bool]] = OrderedDict()
         """Image: the DAQ's id, its number in the ledger (0: not ours), and whether its readout has ended."""
         self._underway: dict[str, _Underway] = {}
         self.strange: OrderedDict[str, str] = OrderedDict()
         """Images that cannot be entered, and why."""
+        # A subscription to a server lasts until it is closed; others are asked to come back for the end.
+        self._patience = None if hasattr(store, "close") else 0.2
         self.trouble = ""
         """Why the DAQ cannot be asked; empty where it can."""
         self.swept = 0
 
-    def stop(self) -> None:
-        """Wakes the sweep, to end."""
+    def end(self) -> None:
+        """Asks the DAQ no more."""
+        self._ended = True
         self._wanted.set()
 
     # -- notices
@@ -106,18 +111,18 @@ class Watch:
         """A task."""
         pause = 0.1
         while not task.stopping.is_set():
-            if not self._active():
-                task.wait(0.5)
+            if self._ended or not self._active():
+                task.wait(_LONG if self._ended else 0.5)
                 continue
             try:
-                for notice in self._store.notices(timeout=1.0):
+                for notice in self._store.notices(self._patience):
                     pause = 0.1
                     if task.stopping.is_set() or not self._active():
                         break
                     self._take(notice)
                 task.wait(0.02)
             except RaftwrightError as error:
-                if not task.stopping.is_set():
+                if not self._ended:
                     self._say(error)
                 task.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -148,6 +153,9 @@ class Watch:
         """A task."""
         due = 0.0
         while not task.stopping.is_set():
+            if self._ended:
+                task.wait(_LONG)
+                continue
             if self._active():
                 try:
                     if time.monotonic() >= due or self._wanted.is_set():
@@ -160,7 +168,7 @@ class Watch:
                         _log.info("the DAQ answers again")
                         self.trouble = ""
                 except RaftwrightError as error:
-                    if not task.stopping.is_set():
+                    if not self._ended:
                         self._say(error)
                     due = time.monotonic() + self._every()
                 task.beat()
