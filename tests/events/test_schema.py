@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import json
 import math
+import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +23,7 @@ from raftwright.events.observatory import OBSERVATORY
 from raftwright.events.schema import check_fields
 
 GOOD: dict[str, Any] = json.loads("""{
+  "thing": "source", "new": "done", "dayobs": "20261122",
  "instrument": "LSSTCam", "camera": "LSSTCam", "obsid": "MC_O_20261122_000123", "raft": "R22",
  "imageName": "MC_O_20261122_000123", "obsId": "MC_O_20261122_000123", "id": "MC_O_20261122_000123",
  "sensor": "S11", "location": "22/1", "path": "a/b.fits", "bytes": 10, "crc32c": "0badcafe",
@@ -106,7 +109,20 @@ def test_each_mandatory_field_in_turn(kind: str) -> None:
             check_fields(kind, wrong)
         with pytest.raises(FormatError, match=rf"event {kind}: {name}: "):
             read(body(kind, wrong))
-    assert set(KINDS[kind]) & {"instrument", "camera", "service", "groupId"}
+    assert set(KINDS[kind]) & {"instrument", "camera", "service", "groupId", "thing"}
+
+
+def test_the_page_has_every_kind_and_field() -> None:
+    text = (Path(__file__).parents[2] / "docs/events.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", text, re.MULTILINE))
+    common = re.findall(r"\w+", text[text.index("*common*: ") :].partition(".")[0])
+    before: list[str] = []
+    for kind, names in KINDS.items():
+        words = re.findall(r"\w+", rows[kind].partition("[")[0])
+        before = words + (before if "same" in words else []) + (common if "common" in words else [])
+        assert set(names) - {"instrument"} <= set(before), kind
+        after = re.findall(r"\w+", rows[kind].partition("[")[2])
+        assert not set(after) & set(names) - {"instrument"} or "…" in rows[kind] or kind == "imageComplete"
 
 
 def test_a_message_about_a_file_says_which_ccd() -> None:
@@ -114,7 +130,13 @@ def test_a_message_about_a_file_says_which_ccd() -> None:
     for kind in ("fileWritten", "fileRepaired", "delivered", "deliveryFailed", "fileTransfer", "imageInOODS"):
         assert {"obsid", "raft", "sensor"} <= set(KINDS[kind])
     for name, kind in MESSAGES.items():
-        if name not in ("serviceState", "nextVisit", "nextVisitCanceled", "fileTransferNightlySummary"):
+        if name not in (
+            "serviceState",
+            "ledgerNote",
+            "nextVisit",
+            "nextVisitCanceled",
+            "fileTransferNightlySummary",
+        ):
             assert kind.IMAGE_FIELD in KINDS[name]
             assert msgspec.convert(check_fields(name, good(name)), kind).image == GOOD["obsid"]
 

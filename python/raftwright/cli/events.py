@@ -97,6 +97,52 @@ def _tell(event: Event) -> None:
     )
 
 
+@app.command("relay")
+def relay(
+    ledger: Annotated[str, typer.Argument(metavar="LEDGER", help="Its file, or postgresql://...")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where it is told.")],
+    name: Annotated[
+        str, typer.Option("--name", help="Under which the ledger notes how far it was told.")
+    ] = "relay",
+    dead: Annotated[
+        Path | None,
+        typer.Option("--dead", metavar="DIR", help="For what cannot be told.", show_default=False),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when all is told.")] = False,
+    options: OptionsOption = "",
+    json: JsonOption = False,
+) -> None:
+    """Tell every change of the ledger, at least once, until Ctrl-C."""
+    import time
+
+    from raftwright.events import DeadLetters, LedgerLog, Outbox, open_publisher
+    from raftwright.ledger import open_ledger
+
+    del json
+    console.command = "events relay"
+    letters = None if dead is None else DeadLetters(dead)
+    with open_ledger(ledger) as opened:
+        log = LedgerLog(opened)
+        with open_publisher(url, name=f"relay {name}", log=log, options=options) as publisher:
+            outbox = Outbox(log, publisher, f"events {name}", dead=letters)
+            if once:
+                while outbox.step():
+                    pass
+            else:
+                console.say(f"telling {opened.where} at {publisher.endpoint}")
+                console.event("telling", {"ledger": opened.where, "url": publisher.endpoint})
+                console.flush()
+                outbox.start()
+                try:
+                    while True:
+                        time.sleep(1.0)
+                finally:
+                    outbox.stop()
+                    told = f"{count(outbox.relayed, 'event')} told, {outbox.skipped} not"
+                    console.say(told)
+    console.answer("ok", Exit.OK, {"told": outbox.relayed, "skipped": outbox.skipped})
+
+
 @app.command("kinds")
 def list_kinds(
     kind: Annotated[str | None, typer.Argument(metavar="[KIND]", show_default=False)] = None,

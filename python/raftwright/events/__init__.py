@@ -29,6 +29,7 @@ from raftwright.events.schema import MESSAGES
 
 if TYPE_CHECKING:
     from raftwright.events.deadletters import DeadLetters
+    from raftwright.events.ledger_log import LedgerLog
     from raftwright.events.outbox import Outbox
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "DeadLetters",
     "Event",
     "EventLog",
+    "LedgerLog",
     "Outbox",
     "Publisher",
     "Row",
@@ -54,6 +56,10 @@ def __getattr__(name: str) -> Any:
         from raftwright.events.deadletters import DeadLetters
 
         return DeadLetters
+    if name == "LedgerLog":
+        from raftwright.events.ledger_log import LedgerLog
+
+        return LedgerLog
     if name == "Outbox":
         from raftwright.events.outbox import Outbox
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -10,6 +10,7 @@ from raftwright.events.kinds import (
     Bytes,
     Count,
     Crc,
+    Dayobs,
     Image,
     Instrument,
     Location,
@@ -32,7 +33,9 @@ __all__ = [
     "ImageComplete",
     "ImageIncomplete",
     "ImageWritten",
+    "LedgerNote",
     "ServiceState",
+    "StateChanged",
     "UnitTakenOver",
 ]
 
@@ -186,6 +189,38 @@ class CommandRun(Message, frozen=True, kw_only=True):
     output: Text = ""
 
 
+class StateChanged(Message, frozen=True, kw_only=True):
+    """Something of an image has another state in the ledger: a source, detector, file, header, delivery."""
+
+    KIND: ClassVar[str] = "stateChanged"
+
+    instrument: Instrument
+    obsid: Image
+    dayobs: Dayobs
+    thing: Word
+    new: Word
+    subject: Path = ""
+    """Which of them: `22/0`, `R22_S11`, a path, ..."""
+    old: Text = ""
+    owner: Text = ""
+    """Who wrote it."""
+    detail: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class LedgerNote(Message, frozen=True, kw_only=True):
+    """Something else in the ledger has another state: a role, a name that was set aside."""
+
+    KIND: ClassVar[str] = "ledgerNote"
+    IMAGE_FIELD: ClassVar[str] = ""
+
+    thing: Word
+    new: Word
+    subject: Path = ""
+    old: Text = ""
+    owner: Text = ""
+    detail: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 class ServiceState(Message, frozen=True, kw_only=True):
     """A service has another state than before."""
 
@@ -203,4 +238,5 @@ class ServiceState(Message, frozen=True, kw_only=True):
 OWN: Final[tuple[type[Message], ...]] = (
     *(FileWritten, FileRepaired, ImageWritten, ImageIncomplete, UnitTakenOver),
     *(ImageComplete, HeaderReady, Delivered, DeliveryFailed, CommandRun, ServiceState),
+    *(StateChanged, LedgerNote),
 )
