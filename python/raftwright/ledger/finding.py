@@ -249,22 +249,17 @@ def _image(
     likely = max(streams.values(), default=0)
     boards = {detector.location for detector in detectors.values()}
     header = min(some, key=lambda each: (each[0].conflict, each[0].path.name))[1].header if some else None
-    known: dict[str, Any] = {}
-    times: dict[str, float | None] = dict.fromkeys(("DATE-TRG", "DATE-BEG", "DATE-END"))
-    folder = ""
-    if header is not None:
-        known = {column: header.get(keyword) for column, keyword in _FACTS.items()}
-        folder = header.string("DAQFOLD") or ""
-        times = {keyword: _tai(header.string(keyword)) for keyword in times}
+    trigger = _tai(header.string("DATE-TRG")) if header is not None else None
+    said = _said(sorted(headers, key=lambda each: each.version), strange)
     return FoundImage(
         facts=ImageFacts(
             obsid=str(name),
             daq_id=daq_id,
             camera="" if camera is None else camera.name,
             instrument="" if camera is None else camera.name,
-            folder=folder,
-            trigger_tai=times["DATE-TRG"],
-            announced_tai=times["DATE-TRG"] or min((found.written for found, _ in some), default=None),
+            folder=(header.string("DAQFOLD") or "") if header is not None else "",
+            trigger_tai=trigger,
+            announced_tai=trigger or min((found.written for found, _ in some), default=None),
             sources=tuple(
                 SourceFacts(location, camera.board(location).kind, streams.get(location, likely))
                 for location in sorted(boards)
@@ -278,10 +273,28 @@ def _image(
         files=tuple(found for found, _ in some),
         headers=tuple(sorted(headers, key=lambda each: each.version)),
         manifest=manifest,
-        known={column: value for column, value in known.items() if isinstance(value, str | int | float)},
-        begin_tai=times["DATE-BEG"],
-        end_tai=times["DATE-END"],
+        known={column: said[keyword] for column, keyword in _FACTS.items() if keyword in said},
+        begin_tai=_tai(said.get("DATE-BEG")),
+        end_tai=_tai(said.get("DATE-END")),
     )
+
+
+def _said(headers: list[FoundHeader], strange: list[tuple[Path, str]]) -> dict[str, Any]:
+    """What the newest header document says of the image."""
+    from raftwright.rawfile.document import read_header_document
+
+    for header in reversed(headers):
+        try:
+            records = read_header_document(header.path).section("PRIMARY")
+        except RaftwrightError as error:
+            strange.append((header.path, str(error)))
+            continue
+        return {
+            keyword: record.value
+            for keyword, record in records.items()
+            if isinstance(record.value, str | int | float) and not isinstance(record.value, bool)
+        }
+    return {}
 
 
 def _stems(manifest: Path | None, strange: list[tuple[Path, str]]) -> list[str]:
@@ -300,9 +313,9 @@ def _stems(manifest: Path | None, strange: list[tuple[Path, str]]) -> list[str]:
     return list(expected)
 
 
-def _tai(text: str | None) -> float | None:
+def _tai(text: object) -> float | None:
     try:
-        return None if text is None else parse_iso(text) / 1e9
+        return parse_iso(text) / 1e9 if isinstance(text, str) else None
     except FormatError:
         return None
 

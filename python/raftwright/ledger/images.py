@@ -75,6 +75,8 @@ class Images:
             " WHERE obsid = ? AND daq_id = ?"
         )
         known = transaction.one(query, (facts.obsid, daq_id))
+        if known is None and daq_id and self._name_alone_in(transaction, facts.obsid, daq_id):
+            known = transaction.one(query, (facts.obsid, daq_id))
         if known is None:
             new = transaction.insert(
                 "image",
@@ -134,6 +136,17 @@ class Images:
             )
             self.count_in(transaction, image_id)
         return image_id, dayobs, state
+
+    @staticmethod
+    def _name_alone_in(transaction: Transaction, obsid: str, daq_id: str) -> bool:
+        """An image of which only the name was known, from a manifest without files, gets its id."""
+        return bool(
+            transaction.run(
+                "UPDATE image SET daq_id = ? WHERE obsid = ? AND daq_id = '' AND NOT EXISTS"
+                " (SELECT 1 FROM file WHERE file.image_id = image.id AND file.kind = 'raw')",
+                (daq_id, obsid),
+            )
+        )
 
     @staticmethod
     def _take_over_early(transaction: Transaction, obsid: str, image_id: int) -> None:

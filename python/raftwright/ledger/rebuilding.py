@@ -17,14 +17,14 @@ from raftwright import _core
 from raftwright.errors import ConflictError, FormatError, NotFoundError, RaftwrightError, StorageError
 from raftwright.ledger.clock import tai
 from raftwright.ledger.finding import Found, FoundImage, image_directories, look_at, row_of
-from raftwright.ledger.rows import FileRow
+from raftwright.ledger.rows import FileRow, ImageFacts
 from raftwright.ledger.units import ENDED, Outcome, UnitKey
 from raftwright.rawfile.standing import digest
 
 if TYPE_CHECKING:
     from raftwright.ledger.ledger import Ledger
 
-__all__ = ["Rebuilt", "rebuild"]
+__all__ = ["Rebuilt", "rebuild", "rebuild_image"]
 
 _log = logging.getLogger("raftwright.ledger")
 
@@ -112,6 +112,24 @@ def rebuild(
                 if progress is not None:
                     progress(result, image.facts.obsid)
             _set_aside(None if dry_run else ledger, read.strange, result)
+    return result
+
+
+def rebuild_image(ledger: Ledger, directory: str | os.PathLike[str], *, dry_run: bool = False) -> Rebuilt:
+    """The same for the directory of one image. Raises FormatError for a name that is none, StorageError."""
+    result = Rebuilt()
+    path = Path(os.path.abspath(directory))
+    try:
+        read = _read(path, ledger, dry_run)
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot be read ({error.strerror})", str(path)) from error
+    result.bytes = read.bytes
+    for image, rows in read.images:
+        if dry_run:
+            _count(ledger, image, rows, result)
+        else:
+            _enter(ledger, image, rows, result)
+    _set_aside(None if dry_run else ledger, read.strange, result)
     return result
 
 
@@ -223,14 +241,24 @@ def _beside(kind: str, path: Path, raw: Found | None, image: FoundImage, dry_run
 # -- entering
 
 
-def _enter(ledger: Ledger, image: FoundImage, rows: list[FileRow], result: Rebuilt) -> None:
+def _identified(ledger: Ledger, image: FoundImage) -> ImageFacts:
+    """A directory without files says no id of the DAQ: if the ledger knows the name, it is that image."""
     facts = image.facts
+    if facts.daq_id or image.files:
+        return facts
+    known = ledger.images.get(facts.obsid)
+    return msgspec.structs.replace(facts, daq_id=known[-1].daq_id) if known else facts
+
+
+def _enter(ledger: Ledger, image: FoundImage, rows: list[FileRow], result: Rebuilt) -> None:
+    facts = _identified(ledger, image)
     new = not ledger.images.get(facts.obsid, facts.daq_id)
     image_id = ledger.images.announce(facts)
     before = {row.path: row for row in ledger.files.of(image_id)}
     ledger.images.facts(facts.obsid, **image.known)
     ledger.images.times(facts.obsid, begin_tai=image.begin_tai, end_tai=image.end_tai)
     _enter_headers(ledger, image, rows, result)
+    rows = [msgspec.structs.replace(row, daq_id=facts.daq_id) for row in rows]
     raws = [row for row in rows if row.kind == "raw"]
     for row in raws:
         there = before.get(row.path)
@@ -239,7 +267,7 @@ def _enter(ledger: Ledger, image: FoundImage, rows: list[FileRow], result: Rebui
             _log.error("%s: its sums do not hold; it is fetched again if the DAQ has it", row.path)
             if there is not None:
                 ledger.files.verified(row.path, ok=False)
-    _end_units(ledger, image, image_id, raws, before)
+    _end_units(ledger, msgspec.structs.replace(image, facts=facts), image_id, raws, before)
     # Of sources that somebody works on, and what stands beside.
     ledger.files.enter(rows)
     directory = str(next((Path(row.path).parent for row in rows), Path("/nowhere")))
@@ -339,7 +367,8 @@ def _count(ledger: Ledger | None, image: FoundImage, rows: list[FileRow], result
     known: set[str] = set()
     states: list[str] = []
     if ledger is not None:
-        for row in ledger.images.get(image.facts.obsid, image.facts.daq_id):
+        facts = _identified(ledger, image)
+        for row in ledger.images.get(facts.obsid, facts.daq_id):
             states.append(row.state)
             known = {file.path for file in ledger.files.of(row.id)}
     result.images += 1
