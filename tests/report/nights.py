@@ -127,7 +127,7 @@ class Nights:
             " exposure_time, physical_filter, target, group_id, ra, dec)"
             " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
-                *(number, obsid, f"{number:032x}", self.camera, self.camera, "raw", dayobs, seqnum),
+                *(number, obsid, f"{number:x}", self.camera, self.camera, "raw", dayobs, seqnum),
                 *(controller, int(f"{dayobs}{seqnum:05d}"), state, reason, header, len(self.locations())),
                 *(len(self.detectors), end - 2.3, end - 17.0, end - 2.0),
                 *(end if end_readout else None, end - 2.1, settled, settled if state == "complete" else None),

@@ -141,7 +141,9 @@ def test_a_missing_sidecar_is_a_missing_file(site: Site) -> None:
 
 
 def test_what_the_ledger_does_not_know(site: Site) -> None:
-    site.file(1, "R22_S11.v2.fits").write_bytes(b"")
+    for name in ("R22_S11.v2.fits", "R22_S12.v2.fits"):
+        site.file(1, name).write_bytes(b"")
+    os.utime(site.file(1, "R22_S11.v2.fits"), (1e9, 1e9))
     aside = site.file(2, "R22_S11.fits.conflict-0123abcd")
     aside.write_bytes(b"")
     left = site.file(3, "").parent / f".{NAME.format(3)}_R22_S11.fits.123-abc-1.tmp"
@@ -152,7 +154,10 @@ def test_what_the_ledger_does_not_know(site: Site) -> None:
     (site.archive.root / str(TONIGHT) / NAME.format(9)).mkdir()
     (site.archive.root / str(TONIGHT) / "odd").mkdir()
     found = site.audit()
-    assert whats(found[NAME.format(1)]) == {What.UNKNOWN}
+    # The other one was written this minute: whoever did it enters it.
+    assert [(one.what, one.subject[-8:]) for one in found[NAME.format(1)].findings] == [
+        (What.UNKNOWN, ".v2.fits")
+    ]
     assert whats(found[NAME.format(2)]) == {What.ASIDE}
     assert whats(found[NAME.format(3)]) == {What.TEMPORARY}
     assert found[NAME.format(4)].verdict is Verdict.OK  # somebody may still write it
@@ -292,7 +297,7 @@ def test_what_came_back_is_whole_again(site: Site, run: Run) -> None:
     away.rename(path)
     assert What.BACK in whats(site.one(1))
     done = run("repair", site.archive.root, "--json")
-    assert [one["action"] for one in done.json["repairs"]] == ["found again", "judged"]
+    assert [one["action"] for one in done.json["repairs"]] == ["found again", "judged"], done.out
     assert site.one(1).verdict is Verdict.OK
     with open_ledger(site.ledger, read_only=True) as ledger:
         assert ledger.images.by_id(1).state == "complete"
@@ -319,14 +324,33 @@ def test_files_that_the_ledger_does_not_know_are_entered(archive: Archive, run: 
         write_image(other, tmp_path / "other", durable=False).directory / f"{NAME.format(2)}_R22_S12.fits"
     )
     shutil.copy(source, foreign)
+    for path in written.directory.iterdir():
+        os.utime(path, (1e9, 1e9))
     done = run("repair", archive.root, "--json")
     actions = [one["action"] for one in done.json["repairs"]]
-    assert actions.count("entered") == 9
+    assert actions.count("entered") == 1
     assert actions.count("left alone") == 1  # the one of another image
     with open_ledger(url, read_only=True) as ledger:
         assert ledger.images.by_id(number).state == "complete"
         assert {row.missing for row in ledger.files.of(number, "raw")} == {0}
         assert {row.state for row in ledger.images.detectors(number)} == {"present"}
+
+
+def test_an_image_that_the_ledger_does_not_know_is_entered(archive: Archive, run: Run) -> None:
+    from raftwright.rawfile import write_image
+
+    small = Registers(3, 0, 24, 0, 0, 16, 0, 40, 0, 6)
+    write_image(
+        simulate_image("LSSTComCam", NAME.format(1), seed=1, registers=small), archive.root, durable=False
+    )
+    archive.nights.connection.close()
+    assert run("audit", archive.root, "--json").json["verdicts"] == {"NOT ANNOUNCED": 1}
+    dry = run("repair", archive.root, "--dry-run", "--json").json["repairs"]
+    assert run("audit", archive.root, "--json").json["verdicts"] == {"NOT ANNOUNCED": 1}
+    done = run("repair", archive.root, "--json")
+    assert done.json["repairs"] == dry
+    assert [(one["action"], one["subject"]) for one in dry][1] == ("entered", "19 files")
+    assert run("audit", archive.root, "--json").json["verdicts"] == {"OK": 1}
 
 
 def test_one_thing_that_fails_holds_up_nothing(site: Site, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,8 @@ __all__ = ["Options", "audit"]
 
 _PAGE: Final = 50
 """Images of which rows are in memory at a time."""
+_FRESH: Final = 60.0
+"""Seconds within which whoever wrote a raw file enters it."""
 _BAD: Final = frozenset({"lost", "damaged"})
 _DONE: Final = frozenset({"complete", "incomplete", "lost"})
 _WHOLE: Final = frozenset({"present", "incomplete"})
@@ -249,7 +251,7 @@ class _Auditor:
                     image.add(What.ASIDE, path, f"a {what} was kept here; look at both, then move one away")
                 elif what == "strange":
                     image.add(What.STRANGE, path, "is no file of an image")
-                elif what == "raw" or (what in kinds and age > self._options.settle):
+                elif age > (_FRESH if what == "raw" else self._options.settle) and what in {"raw", *kinds}:
                     image.add(What.UNKNOWN, path, f"is on the disk, and the ledger has no such {what}")
 
     def _sidecars(

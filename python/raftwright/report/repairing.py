@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from raftwright.errors import FormatError, RaftwrightError, StorageError
+from raftwright.errors import RaftwrightError, StorageError
 from raftwright.ledger.database import Change
 from raftwright.ledger.rows import FileRow
 from raftwright.ledger.states import EDGES
-from raftwright.report.disk import what_is
 from raftwright.report.verdicts import Finding, ImageAudit, What
-from raftwright.timescale import TAI_MINUS_UTC
 
 if TYPE_CHECKING:
     from raftwright.ledger import Ledger
@@ -35,7 +33,6 @@ _HELPLESS: Final = {
     What.STRANGE: "move it away if it is not wanted there",
     What.NO_SIDECAR: "the sidecar is made anew with its raw file",
     What.UNREADABLE: "look at the disk or the destination",
-    What.NO_ROW: "`raftwright ledger rebuild` enters it",
     What.UNPLANNED: "the archiver plans it when its configuration has this destination",
 }
 """What is said where nothing is done."""
@@ -93,13 +90,20 @@ class Repairer:
                     yield repair
             except (RaftwrightError, OSError) as error:
                 yield Repair(image.obsid, "failed", finding.subject, str(error), finding.destination)
+        whats = {finding.what for finding in image.findings}
+        if image.directory and whats & {What.UNKNOWN, What.NO_ROW}:
+            try:
+                for repair in self._enter(image):
+                    changed = changed or repair.done
+                    yield repair
+            except (RaftwrightError, OSError) as error:
+                yield Repair(image.obsid, "failed", image.directory, str(error))
         for (destination, state), findings in again.items():
             try:
                 yield self._again(image, destination, state, findings)
             except RaftwrightError as error:
                 yield Repair(image.obsid, "failed", "", str(error), destination)
-        stated = any(finding.what is What.STATE for finding in image.findings)
-        if image.image_id and (changed or stated):
+        if image.image_id and (changed or What.STATE in whats):
             try:
                 yield from self._judge(image)
             except RaftwrightError as error:
@@ -114,8 +118,6 @@ class Repairer:
             yield from self._damaged(image, subject, reason)
         elif what is What.BACK:
             yield self._back(image, subject)
-        elif what is What.UNKNOWN:
-            yield self._enter(image, subject)
         elif what is What.TEMPORARY:
             yield self._remove(image, subject)
         elif what in _HELPLESS:
@@ -152,44 +154,18 @@ class Repairer:
             self._ledger.files.verified(path)
         return Repair(image.obsid, "found again", path, "its sum is that of the ledger")
 
-    def _enter(self, image: ImageAudit, path: str) -> Repair:
-        try:
-            row = self._read(image, path)
-        except FormatError as error:
-            return Repair(image.obsid, "left alone", path, f"it cannot be entered: {error}")
-        if not self._dry_run:
-            self._ledger.files.enter([row])
-        return Repair(image.obsid, "entered", path, f"{row.kind}, {row.bytes:,} bytes, CRC-32C {row.crc32c}")
+    def _enter(self, image: ImageAudit) -> Iterator[Repair]:
+        """All that is in its directory and not in the ledger: read, summed, entered."""
+        from raftwright.ledger.rebuilding import rebuild_image
 
-    def _read(self, image: ImageAudit, path: str) -> FileRow:
-        """The row of a file, read anew. Raises FormatError where it is not of this image or is damaged."""
-        from raftwright.rawfile.standing import digest
-
-        kind = what_is(os.path.basename(path), image.obsid)
-        sums = digest(Path(path))
-        written = os.stat(path).st_mtime + TAI_MINUS_UTC
-        detector, location, version, missing, replaces = "", "", 1, 0, ""
-        if kind == "raw":
-            detector, location, version, missing = _look_into(image, path)
-            if version > 1:
-                before = ".fits" if version == 2 else f".v{version - 1}.fits"
-                replaces = path.replace(f".v{version}.fits", before)
-        return FileRow(
-            image=image.obsid,
-            daq_id=image.daq_id,
-            location=location,
-            detector=detector,
-            version=version,
-            path=path,
-            bytes=sums.bytes,
-            adler32=sums.adler32,
-            crc32c=sums.crc32c,
-            missing=missing,
-            status="kept",
-            replaces=replaces,
-            written=written,
-            kind=kind,
-        )
+        found = rebuild_image(self._ledger, image.directory, dry_run=self._dry_run)
+        if found.new_images:
+            yield Repair(image.obsid, "entered", image.directory, "the image")
+        if found.new_files:
+            files = f"{found.new_files} file{'' if found.new_files == 1 else 's'}"
+            yield Repair(image.obsid, "entered", files, f"of {image.directory}")
+        for path, reason in found.listed:
+            yield Repair(image.obsid, "left alone", path, f"it cannot be entered: {reason}")
 
     def _remove(self, image: ImageAudit, path: str) -> Repair:
         status = os.lstat(path)
@@ -268,19 +244,3 @@ def _digest(path: str) -> tuple[int, str]:
 
 def _with(row: FileRow, **changes: Any) -> FileRow:
     return FileRow(**{**{name: getattr(row, name) for name in row.__struct_fields__}, **changes})
-
-
-def _look_into(image: ImageAudit, path: str) -> tuple[str, str, int, int]:
-    """Detector, location, version and missing pixels of a raw file. Raises FormatError where it is not of
-    this image."""
-    from raftwright.rawfile import open_raw
-    from raftwright.rawfile.names import FileName
-
-    name = FileName.parse(path)
-    raw = open_raw(path, 1)
-    tag = raw.header.string("IMAGETAG")
-    if raw.header.string("OBSID") != image.obsid:
-        raise FormatError(f"its OBSID is {raw.header.string('OBSID')}, not {image.obsid}")
-    if tag and image.daq_id and tag.lstrip("0") != image.daq_id.lower().lstrip("0"):
-        raise FormatError(f"its IMAGETAG is {tag}, that of the image {image.daq_id}")
-    return raw.detector.name, raw.detector.location, name.version, int(raw.missing_pixels or 0)
