@@ -13,8 +13,8 @@ import typer
 
 from raftwright.cli.console import console
 from raftwright.cli.figures import count
-from raftwright.cli.header import log_to_stderr, stopped_by_signals
 from raftwright.cli.options import JsonOption, duration
+from raftwright.cli.signals import stopped_by_signals
 
 if TYPE_CHECKING:
     from raftwright.archiver import Archiver
@@ -94,6 +94,7 @@ def archive(
     del json
     console.command = "archive"
     from raftwright.service import config as configuration
+    from raftwright.service.logs import logging_to
 
     options = _options(
         {
@@ -106,10 +107,10 @@ def archive(
     found = configuration.load(config or (), options=options, text="archiver: {}")
     archiver = _made(found, events, listen, metrics, control)
     patience = None if until_idle is None else duration(until_idle, "--until-idle")
-    log_to_stderr()
     news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
     archiver.observer = lambda what, facts: news.put(facts) if what == "image" else None
-    with stopped_by_signals(news):
+    log = found.common.log
+    with logging_to(format=log.format, level=log.level), stopped_by_signals(news):
         try:
             archiver.start()
             _ready(archiver)

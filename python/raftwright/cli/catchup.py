@@ -200,7 +200,7 @@ def _settings(config: str | None, given: Mapping[str, object]) -> Settings:
 
 def _run(service: CatchUp) -> None:
     from raftwright.cli.exits import Exit
-    from raftwright.cli.header import stopped_by_signals
+    from raftwright.cli.signals import stopped_by_signals
     from raftwright.service.context import bound
     from raftwright.service.logs import logging_to
 

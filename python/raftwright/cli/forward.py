@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import queue
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +12,7 @@ import typer
 from raftwright.cli.console import console
 from raftwright.cli.figures import count, size
 from raftwright.cli.options import JsonOption, LocationsOption, RaftsOption, duration, names, octets
+from raftwright.cli.signals import stopped_by_signals
 from raftwright.cli.up import image_line
 from raftwright.errors import RaftwrightError
 
@@ -178,7 +177,7 @@ def forward(
     settings = read_settings(config, given)
     patience = None if until_idle is None else duration(until_idle, "--until-idle")
     news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-    with logging_to(), bound(service="forwarder"), _signals(news):
+    with logging_to(), bound(service="forwarder"), stopped_by_signals(news, reload=_RELOAD):
         forwarder = Forwarder(settings, observer=news.put)
         forwarder.reloader = None if config is None else lambda: read_settings(config, given)
         try:
@@ -192,23 +191,6 @@ def forward(
         if item is not None:
             _news(forwarder, item)
     _last(forwarder)
-
-
-@contextmanager
-def _signals(news: queue.SimpleQueue[Mapping[str, Any] | None]) -> Iterator[None]:
-    def stop(_number: int, _frame: object) -> None:
-        news.put(None)
-
-    def reload(_number: int, _frame: object) -> None:
-        news.put(_RELOAD)
-
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _ready(forwarder: Forwarder) -> None:

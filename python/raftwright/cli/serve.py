@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import queue
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,6 +14,7 @@ import typer
 from raftwright.cli.console import console
 from raftwright.cli.figures import count, rate, seconds, size
 from raftwright.cli.options import JsonOption, LocationsOption, RaftsOption, duration, names, octets
+from raftwright.cli.signals import stopped_by_signals
 from raftwright.cli.simulate import Pattern
 from raftwright.errors import FormatError, RaftwrightError, UsageError
 
@@ -203,7 +201,7 @@ def serve(
         observer=functools.partial(_note_image, news),
     )
     page = None
-    with _stopped_by_signals(news):
+    with stopped_by_signals(news):
         try:
             server.start()
             page = _page(server, metrics)
@@ -343,21 +341,6 @@ def _note_image(news: queue.SimpleQueue[Notice | None], notice: Notice) -> None:
     """Keeps what is to be told, within reason: nobody may be reading it."""
     if notice.kind == "complete" and news.qsize() < _MOST_NEWS:
         news.put(notice)
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(news: queue.SimpleQueue[Notice | None]) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the service where it waits, not in the middle of something."""
-
-    def stop(_number: int, _frame: object) -> None:
-        news.put(None)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tell(store: Store, news: queue.SimpleQueue[Notice | None], until: float | None) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -18,6 +16,7 @@ from raftwright.cli.console import columns, console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, seconds, size
 from raftwright.cli.options import DryRunOption, JsonOption, duration, names
+from raftwright.cli.signals import stopped_by_signals
 from raftwright.errors import RaftwrightError, StorageError
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ def _run(config: Config, chosen: list[str], reread: Any, patience: float | None)
     _make_archive(config)
     totals: Counter[str] = Counter()
     log = config.common.log
-    with logging_to(format=log.format, level=log.level), _signals(news):
+    with logging_to(format=log.format, level=log.level), stopped_by_signals(news, reload=("reload", {})):
         runner = Runner(config, only=chosen, observer=observe, reread=reread)
         try:
             runner.start()
@@ -169,23 +168,6 @@ def _make_archive(config: Config) -> None:
             f"cannot be made ({error.strerror}); choose another archive.root",
             str(config.common.root),
         ) from error
-
-
-@contextmanager
-def _signals(news: queue.SimpleQueue[_News | None]) -> Iterator[None]:
-    def stop(_number: int, _frame: object) -> None:
-        news.put(None)
-
-    def reload(_number: int, _frame: object) -> None:
-        news.put(("reload", {}))
-
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _ready(runner: Runner) -> None:
