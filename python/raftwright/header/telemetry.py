@@ -86,6 +86,7 @@ class TelemetrySimulator(Service):
         """Images that were told of."""
         self._store: NetworkStore | None = None
         self._exposures: OrderedDict[str, tuple[float, Exposure]] = OrderedDict()
+        self._over: OrderedDict[str, None] = OrderedDict()
         self._later: list[tuple[float, int, Told]] = []
         self._numbers = itertools.count()
         self._something = threading.Condition()
@@ -139,8 +140,11 @@ class TelemetrySimulator(Service):
 
     def _follow(self, task: Task) -> None:
         assert self._store is not None
+        last: str | None = None
         while not task.stopping.is_set():
             try:
+                if last is None:
+                    last = max(self._store.images(), default="")
                 for notice in self._store.notices(timeout=0.5):
                     if task.stopping.is_set():
                         return
@@ -148,11 +152,26 @@ class TelemetrySimulator(Service):
                         self._begin(notice.image)
                     elif notice.kind == "complete":
                         self._complete(notice.image)
+                    elif notice.kind == "missed":
+                        break
+                last = self._compare(last)
             except RaftwrightError as error:
                 _log.info("the DAQ's notices: %s", error)
                 task.wait(0.5)
 
+    def _compare(self, last: str) -> str:
+        """What no notice told of, by the catalogue; the name of the last complete image."""
+        assert self._store is not None
+        for name in self._store.underway():
+            self._begin(name)
+        complete = self._store.images(after=last or None)
+        for name in complete:
+            self._complete(name)
+        return complete[-1] if complete else last
+
     def _begin(self, obsid: str) -> None:
+        if obsid in self._exposures or obsid in self._over:
+            return
         trigger = tag = ""
         if self._store is not None:
             try:
@@ -161,6 +180,10 @@ class TelemetrySimulator(Service):
             except RaftwrightError as error:
                 _log.info("%s: %s", obsid, error)
         self.begin(obsid, trigger, tag)
+
+    def _complete(self, obsid: str) -> None:
+        self._begin(obsid)
+        self.complete(obsid)
 
     def begin(self, obsid: str, trigger: str = "", tag: str = "") -> None:
         """An image has begun to be read out."""
@@ -176,16 +199,14 @@ class TelemetrySimulator(Service):
         self.followed += 1
         self._plan(now, self.simulated.before(exposure))
 
-    def _complete(self, obsid: str) -> None:
-        if obsid not in self._exposures:
-            self._begin(obsid)
-        self.complete(obsid)
-
     def complete(self, obsid: str) -> None:
         """An image was read out."""
         found = self._exposures.pop(obsid, None)
         if found is None:
             return
+        self._over[obsid] = None
+        while len(self._over) > _MOST:
+            self._over.popitem(last=False)
         now = time.monotonic()
         begun, exposure = found
         read = Exposure(
