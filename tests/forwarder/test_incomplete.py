@@ -171,6 +171,32 @@ def test_an_image_that_is_deleted_while_it_is_read(
         assert unit.received == came * ROW
 
 
+@pytest.mark.parametrize("listening", [True, False])
+def test_what_waits_for_its_repair_ends_when_the_daq_has_the_image_no_longer(
+    listening: bool, daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
+) -> None:
+    server = serve()
+    image, _ = daq.make(1), daq.add(2)
+    image.hold(5 * ROW, "22/1")
+    daq.put(image)
+    known = dict(daq.all)
+    options = {"deadline": 0.5, "retry": 60.0, "sweep": 0.1}
+    forwarder = forward(server.endpoint, **options)
+    wait_for(lambda: states_of(ledger) == {"done": 5, "incomplete": 1})
+    if not listening:
+        forwarder.stop()
+    daq.remove(image)
+    if not listening:
+        time.sleep(1.0)  # the notice is told
+        forwarder = forward(server.endpoint, **options)
+    wait_for(lambda: states_of(ledger) == {"done": 5, "gone": 1})
+    unit = units_of(ledger)[name_of(1), "22/1"]
+    assert unit.received == 5 * ROW
+    assert "the DAQ has it no longer; before: " in unit.reason
+    assert forwarder.report()["incomplete"] == []
+    assert len(check_archive(out, ledger, known)) == 18
+
+
 def test_what_was_gone_and_is_there_again_is_fetched(
     daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from raftwright.camera import camera as find_camera
@@ -17,7 +18,8 @@ from raftwright.capture.work import Work
 from raftwright.daq import check_source
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
 from raftwright.ledger import facts_of
-from raftwright.ledger.claims import ENDED
+from raftwright.ledger.claims import ENDED, Outcome
+from raftwright.ledger.rows import plain_id
 from raftwright.rawfile.names import ImageName
 from raftwright.service.context import carried
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from raftwright.capture.troubles import Troubles
     from raftwright.daq import ImageInfo, Notice
     from raftwright.forwarder.settings import Settings
-    from raftwright.ledger import Ledger
+    from raftwright.ledger import Ledger, Unit
     from raftwright.stream import NetworkStore
 
 __all__ = ["Lookout"]
@@ -45,6 +47,10 @@ _AGAIN: Final = 20
 """Images that a sweep asks about again though nothing is to be done of them."""
 _ASIDE: Final = 60.0
 """Seconds until an image that could not be taken is looked at again."""
+_ABSENT: Final = 60.0
+"""Seconds for which an image may be in no catalogue before it is gone."""
+_GONE: Final = 600.0
+"""Seconds until what is gone is tried again, where the DAQ has it again."""
 
 _Age: TypeAlias = tuple[list[str], str]
 
@@ -80,6 +86,7 @@ class Lookout:
         self._ended: OrderedDict[str, str] = OrderedDict()  # image -> DAQ id; nothing is to be done about it
         self._strange: OrderedDict[str, tuple[str, float]] = OrderedDict()  # what -> why not, until when
         self._cursor: _Age | None = None  # of the last image that a sweep which is not at its end looked at
+        self._absent: OrderedDict[str, float] = OrderedDict()  # unfinished, in no catalogue: since when
         self._threads: list[threading.Thread] = []
         self.swept = 0.0
         """When a sweep ended last, as `time.monotonic` has it; 0: none did."""
@@ -170,6 +177,8 @@ class Lookout:
                     self._ended.pop(notice.image, None)
                     for what in [what for what in self._strange if what.split(" ")[0] == notice.image]:
                         del self._strange[what]
+                with contextlib.suppress(RaftwrightError, _LedgerFails):  # the sweep finds it too
+                    self._give_up(self._ledger.claims.units([notice.image]))
             case "missed":
                 self._wanted.set()
 
@@ -202,10 +211,12 @@ class Lookout:
         """Returns how many images are left for the next, which goes on where this one ends: images that
         wait for repair do not keep it from the others."""
         folder = self._settings.folder or None
-        for name in self._store.underway():
+        underway = self._store.underway()
+        for name in underway:
             if not self._is_ended(name):
                 self._try(name, live=True)
         complete = self._store.images(folder)
+        self._look_for_gone({*complete, *underway})
         left = sorted(_age(name) for name in complete if not self._is_ended(name))
         if self._cursor is not None:
             left = left[bisect.bisect_right(left, self._cursor) :]
@@ -217,6 +228,44 @@ class Lookout:
         self._cursor = None
         self._look_back(set(complete))
         return 0
+
+    def _look_for_gone(self, there: set[str]) -> None:
+        """Ends units that wait for another try of an image that the DAQ has no longer. One that has no image
+        at all may have lost a disk for a while: that says nothing."""
+        if not there:
+            return
+        now = time.monotonic()
+        try:
+            waiting = self._ledger.claims.unfinished(_AT_A_TIME)
+        except (StorageError, FormatError) as error:
+            raise _LedgerFails(error) from error
+        unfinished = [unit for unit in waiting if unit.image not in there]
+        names = {unit.image for unit in unfinished}
+        for name in [name for name in self._absent if name not in names]:
+            del self._absent[name]
+        for name in names:
+            self._absent.setdefault(name, now)
+        patience = min(_ABSENT, 10 * self._settings.sweep)
+        self._give_up(unit for unit in unfinished if now - self._absent[unit.image] >= patience)
+
+    def _give_up(self, units: Iterable[Unit]) -> None:
+        """Enters as gone what is not finished and whose image the DAQ has not. Raises what asking raises."""
+        for unit in units:
+            if unit.state in ENDED or unit.state in ("claimed", "gone"):
+                continue
+            try:
+                if plain_id(self._store.image(unit.image).info.id) == unit.daq_id:
+                    continue  # it has; a catalogue of one folder does not show all
+            except NotFoundError:
+                pass
+            reason = "the DAQ has it no longer" + (f"; before: {unit.reason}" if unit.reason else "")
+            outcome = Outcome(state="gone", reason=reason[:2000], received=unit.received, retry_after=_GONE)
+            try:
+                for claim in self._ledger.claims.claim([(unit.key, unit.folder, unit.expected)], again=True):
+                    self._ledger.claims.end(claim, outcome)
+            except (StorageError, FormatError) as error:
+                raise _LedgerFails(error) from error
+            _log.warning("%s %s: gone: %s", unit.image, unit.location, outcome.reason)
 
     def _look_back(self, complete: set[str]) -> None:
         """Asks again about some images of which nothing is to be done: under the name there may be another
