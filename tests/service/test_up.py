@@ -260,6 +260,8 @@ class Up:
             if number is not None and self.process.poll() is None:
                 self.process.send_signal(number)
             return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end: {self.lines[-5:]} {self.errors[-20:]}") from None
         finally:
             if self.process.poll() is None:
                 self.process.kill()
