@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # for ledger_rows
 
 from ledger_rows import fill, last_night
 
+pytestmark = pytest.mark.timeout(3600)
+
 FILES = int(os.environ.get("RAFTWRIGHT_BENCH_FILES", "10_000_000"))
 COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
 STATUS, IMAGE, AUDIT = 0.2, 0.1, 20.0

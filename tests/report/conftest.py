@@ -39,7 +39,8 @@ def run(
 ) -> Callable[..., Done]:
     """Runs the program in an empty directory, without a ledger in the environment."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RAFTWRIGHT_LEDGER", raising=False)
+    for name in ("RAFTWRIGHT_LEDGER__URL", "RAFTWRIGHT_ARCHIVE__ROOT", "RAFTWRIGHT_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
 
     def call(*arguments: object) -> Done:
         capsys.readouterr()

@@ -136,7 +136,15 @@ def test_where_the_ledger_is_found(busy: Archive, run: Run, monkeypatch: pytest.
     monkeypatch.chdir(busy.root)
     assert "Night 2026-11-22" in run("status").out  # here
     monkeypatch.chdir("/")
-    monkeypatch.setenv("RAFTWRIGHT_LEDGER", f"sqlite:///{busy.root / 'ledger.db'}")
+    monkeypatch.setenv("RAFTWRIGHT_LEDGER__URL", f"sqlite:///{busy.root / 'ledger.db'}")
+    assert "Night 2026-11-22" in run("status").out
+    monkeypatch.delenv("RAFTWRIGHT_LEDGER__URL")
+    site = busy.root / "site.yaml"
+    site.write_text(f"archive: {{root: {busy.root}}}\n")
+    assert "Night 2026-11-22" in run("status", "--config", site).out
+    assert "incomplete" in run("image", "CC_O_20261122_000007", "--config", site).out
+    assert run("audit", "--config", site, "--night", 20261121, "--json").json["images"] == 2
+    monkeypatch.setenv("RAFTWRIGHT_CONFIG", str(site))
     assert "Night 2026-11-22" in run("status").out
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import posixpath
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from raftwright.cli.configs import ConfigOption
 from raftwright.cli.console import console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, seconds
 from raftwright.cli.ledgers import (
     ArchiveOption,
-    ConfigOption,
     LedgerOption,
     NightOption,
     archive_of,
@@ -149,7 +149,7 @@ def options_of(
     places: list[str],
     all_places: bool,
     daq: str | None,
-    config: str | None,
+    config: Sequence[Path] | None,
     settle: float = 600.0,
     stale: float = 3600.0,
 ) -> Options:
@@ -160,7 +160,9 @@ def options_of(
 
     opened = [read_place(text) for text in places]
     if all_places:
-        if config is None:
+        from raftwright.cli.configs import files_of
+
+        if not files_of(config):
             raise UsageError(
                 "--destinations: they are in the configuration; give --config too, or --destination"
             )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raftwright.cli.configs import ConfigOption
 from raftwright.cli.console import console
 from raftwright.cli.exits import Exit
 from raftwright.cli.ledgers import LedgerOption, find_ledger
@@ -25,6 +26,7 @@ def image(
         str | None, typer.Argument(metavar="[DIR]", help="The archive with the ledger.", show_default=False)
     ] = None,
     ledger: LedgerOption = None,
+    config: ConfigOption = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every file, delivery and event, however many there are.")
     ] = False,
@@ -39,7 +41,7 @@ def image(
 
     del json
     console.command = "image"
-    with open_book(find_ledger(ledger, [directory])) as book:
+    with open_book(find_ledger(ledger, [directory], config)) as book:
         stories = [story(book, number) for number in find_images(book, name)]
     if not console.json:
         console.print(_told(stories, everything))

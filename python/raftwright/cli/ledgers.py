@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,9 @@ from raftwright.errors import NotFoundError
 
 if TYPE_CHECKING:
     from raftwright.archiver.settings import Destination
-    from raftwright.service.config import Config
 
 __all__ = [
     "ArchiveOption",
-    "ConfigOption",
     "LedgerOption",
     "NightOption",
     "archive_of",
@@ -35,8 +32,8 @@ LedgerOption = Annotated[
     typer.Option(
         "--ledger",
         metavar="URL|PATH",
-        help="sqlite:///PATH, a path, an archive or postgresql://HOST/NAME.  [default: RAFTWRIGHT_LEDGER, "
-        "ledger.db here or in ./archive]",
+        help="sqlite:///PATH, a path, an archive or postgresql://HOST/NAME.  [default: that of the "
+        "configuration, else ledger.db here or in ./archive]",
         show_default=False,
     ),
 ]
@@ -55,15 +52,6 @@ ArchiveOption = Annotated[
         show_default=False,
     ),
 ]
-ConfigOption = Annotated[
-    str | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Configuration of the services (`raftwright up`).",
-        show_default=False,
-    ),
-]
 
 
 def ledger_of(text: str) -> str:
@@ -73,57 +61,71 @@ def ledger_of(text: str) -> str:
     return text
 
 
-def ledger_or_none(option: str | None) -> str | None:
-    """URL or path of the ledger; None where nothing is given and none is found."""
-    given = option or os.environ.get("RAFTWRIGHT_LEDGER")
-    if given:
-        return ledger_of(given)
-    for directory in (Path(), Path("archive")):
+def ledger_or_none(config: Sequence[Path] | None = None) -> str | None:
+    """URL or path of the ledger: of the configuration, of the environment, or where one is found; None where
+    there is none."""
+    from raftwright.cli.configs import files_of
+
+    url, root = os.environ.get("RAFTWRIGHT_LEDGER__URL"), os.environ.get("RAFTWRIGHT_ARCHIVE__ROOT")
+    if files_of(config):
+        return _configured(config)[0]
+    if url or root:
+        return ledger_of(url or str(Path(root or "") / FILE))
+    for directory in (Path(), Path("archive"), Path("raftwright-archive")):
         if (directory / FILE).is_file():
             return str(directory / FILE)
     return None
 
 
-def find_ledger(option: str | None, archive: Sequence[str | None] = (), config: str | None = None) -> str:
-    """As `ledger_or_none`, also of an archive or a configuration that was named. Raises NotFoundError."""
+def find_ledger(
+    option: str | None, archive: Sequence[str | None] = (), config: Sequence[Path] | None = None
+) -> str:
+    """The one that is named, that of a named archive, or as `ledger_or_none`. Raises NotFoundError."""
     for text in (option, *archive):
         if text:
             return ledger_of(text)
-    if config is not None:
-        return str(_configured(config).common.ledger)
-    found = ledger_or_none(None)
+    found = ledger_or_none(config)
     if found is None:
         raise NotFoundError(
-            "there is no ledger here; give --ledger URL, set RAFTWRIGHT_LEDGER, or go where the archive is"
+            "there is no ledger here; give --ledger URL or --config FILE, or go where the archive is"
         )
     return found
 
 
 def archive_of(
-    ledger: str, directory: str | None = None, archive: str | None = None, config: str | None = None
+    ledger: str,
+    directory: str | None = None,
+    archive: str | None = None,
+    config: Sequence[Path] | None = None,
 ) -> Path | None:
-    """Root of the raw files: as it is named, else where a ledger in a file stands; else None.
+    """Root of the raw files: as it is named, that of the configuration, else where a ledger in a file stands;
+    else None. Raises NotFoundError."""
+    from raftwright.cli.configs import files_of
 
-    Raises NotFoundError.
-    """
     named = archive or directory
     if named is not None:
         if not os.path.isdir(named):
             raise NotFoundError(f"{named}: there is no such directory; name that of the archive")
         return Path(named).absolute()
-    if config is not None:
-        return Path(_configured(config).common.root).absolute()
+    if files_of(config):
+        return Path(_configured(config)[1]).absolute()
     path = ledger.removeprefix("sqlite:///")
-    return None if "://" in path else Path(path).absolute().parent
+    if "://" not in path:
+        return Path(path).absolute().parent
+    root = os.environ.get("RAFTWRIGHT_ARCHIVE__ROOT")
+    return Path(root).absolute() if root else None
 
 
-def destinations_of(config: str) -> list[Destination]:
-    """The archiver's, of a configuration. Raises NotFoundError where it has none, FormatError."""
-    return list(_configured(config).settings("archiver").destinations)
+def destinations_of(config: Sequence[Path] | None) -> list[Destination]:
+    """The archiver's, of the configuration. Raises NotFoundError where it has none, FormatError."""
+    from raftwright.cli.configs import read
+
+    return list(read(config).settings("archiver").destinations)
 
 
-@functools.cache
-def _configured(config: str) -> Config:
-    from raftwright.service.config import load
+def _configured(config: Sequence[Path] | None) -> tuple[str, Path]:
+    """Ledger and root of the archive, of the configuration."""
+    from raftwright.cli.configs import read
 
-    return load([config])
+    common = read(config, shared_only=True).common
+    return common.ledger, common.root

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
+from raftwright.cli.configs import ConfigOption
 from raftwright.cli.console import console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, seconds
-from raftwright.cli.ledgers import ArchiveOption, ConfigOption, LedgerOption, archive_of, find_ledger
+from raftwright.cli.ledgers import ArchiveOption, LedgerOption, archive_of, find_ledger
 from raftwright.cli.options import JsonOption
 from raftwright.errors import NotFoundError, UsageError
 

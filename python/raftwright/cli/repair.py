@@ -16,12 +16,12 @@ from raftwright.cli.audit import (
     SinceOption,
     options_of,
 )
+from raftwright.cli.configs import ConfigOption
 from raftwright.cli.console import console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, seconds
 from raftwright.cli.ledgers import (
     ArchiveOption,
-    ConfigOption,
     LedgerOption,
     NightOption,
     archive_of,

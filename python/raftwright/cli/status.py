@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raftwright.cli.configs import ConfigOption
 from raftwright.cli.console import console
 from raftwright.cli.exits import Exit
 from raftwright.cli.ledgers import LedgerOption, NightOption, ledger_of, ledger_or_none
@@ -32,6 +34,7 @@ def status(
         ),
     ] = None,
     ledger: LedgerOption = None,
+    config: ConfigOption = None,
     night: NightOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and show it again and again.")] = False,
     every: Annotated[str, typer.Option("--every", metavar="TIME", help="With --watch.")] = "2s",
@@ -45,7 +48,7 @@ def status(
     del json
     console.command = "status"
     pause = duration(every, "--every")
-    source, pages = _sources(places or [], ledger)
+    source, pages = _sources(places or [], ledger, config)
 
     def look() -> tuple[dict[str, Any], str]:
         content: dict[str, Any] = {}
@@ -73,7 +76,9 @@ def status(
     console.answer("ok", Exit.OK, content)
 
 
-def _sources(places: list[str], option: str | None) -> tuple[str | None, list[Page]]:
+def _sources(
+    places: list[str], option: str | None, config: Sequence[Path] | None
+) -> tuple[str | None, list[Page]]:
     """The ledger, where one is meant, and the pages."""
     import os
 
@@ -84,7 +89,7 @@ def _sources(places: list[str], option: str | None) -> tuple[str | None, list[Pa
     if option is not None:
         ledgers.insert(0, option)
     if not places and not ledgers:
-        found = ledger_or_none(None)
+        found = ledger_or_none(config)
         return (None, [page_of(DEFAULT_PAGE)]) if found is None else (found, [])
     if len(ledgers) > 1:
         from raftwright.errors import UsageError
