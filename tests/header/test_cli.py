@@ -148,12 +148,29 @@ def test_service_and_telemetry_as_programs(program: Callable[..., Process], tmp_
 
 
 def test_wrong_command_lines(run: Run, tmp_path: Path) -> None:
-    assert run("header", "run", "--spec", "LATISS")[0] == 2
-    code, _, err = run("telemetry", "--faults", "often=1", "--spec", "LATISS")
-    assert code == 2
-    assert "late" in err
+    code, _, err = run("header", "run", "--spec", "LATISS")
+    assert (code, "--archive or a configuration is needed" in err) == (2, True)
+    assert run("header", "run", "--archive", tmp_path, "--spec", "LATISS", "--deadline", "0s")[0] == 2
+    assert run("telemetry", "--faults", "often=1", "--spec", "LATISS")[0] == 2
+    assert run("telemetry", "--faults", "late=2", "--spec", "LATISS")[0] == 2
+    assert run("telemetry", "--faults", "late=much", "--spec", "LATISS")[0] == 2
     assert run("header", "run", "--archive", tmp_path, "--spec", "Nobody")[0] == 1
     assert run("header", "spec", "Nobody")[0] == 1
+
+
+def test_the_service_of_a_site(program: Callable[..., Process], tmp_path: Path) -> None:
+    """Settings from the configuration of a site; options go before it."""
+    site = tmp_path / "site.yaml"
+    site.write_text(
+        f"site: {{camera: LATISS}}\narchive: {{root: {tmp_path / 'raw'}}}\nheader: {{deadline: 5 s}}\n"
+    )
+    service = program("header", "run", "--config", site, "--directory", tmp_path / "in")
+    ready = service.until("ready")
+    assert ready["spec"] == "LATISS"
+    assert ready["archive"] == str(tmp_path / "raw")
+    assert ready["events"].startswith("ipc://")
+    assert service.end() == 0
+    assert (tmp_path / "raw" / "ledger.db").exists()
 
 
 def test_the_specifications_of_the_documentation_are_right(project_root: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from observatory import BEGIN, Observatory, feed_telemetry, name_of, values_of
 
@@ -265,6 +265,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
+@settings(max_examples=40)
 def test_nothing_that_comes_can_break_it(steps: list[tuple[str, int, str, float]]) -> None:
     """Every image that was begun is built, whatever else comes."""
     collector = Collector(COMCAM.spec, Limits(images=3))

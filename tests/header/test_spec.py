@@ -140,10 +140,14 @@ minimum: {camera: [IMGTYPE], hill: [MOON]}
         ),
         ("MOON: {type: float, from: {mjd: 'ünter'}}", "MOON.from", "cannot be a keyword"),
         ("MØØN: {type: float, default: 1}", "", "cannot be a keyword"),
+        ("NAXIS1: {type: integer, default: 1}", "NAXIS1", "describes the file itself"),
+        ("EXPTIME: {type: float, default: 1}", "EXPTIME", "stands in two groups"),
+        ("MOON: {type: mjd, from: {mjd: DATE-MON}}", "MOON", "DATE-MON is no card before it"),
         ("MOON: {type: float, default: 1, comment: 'a\\tb µ'}", "MOON.comment", "printable ASCII"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, line: str, place: str, said: str) -> None:
+    """F60; D024: what describes the file is no card of a header. D101: a file is data alone."""
     path = write(tmp_path / "wrong.yaml", card(line))
     problems = check_spec_file(path)
     assert len(problems) == 1, problems

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import logging
+import json as jsons
 import queue
-import signal
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from raftwright.cli.console import columns, console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count
 from raftwright.cli.options import JsonOption, duration
+from raftwright.cli.signals import stopped_by_signals
+from raftwright.errors import UsageError
 
 if TYPE_CHECKING:
+    from raftwright.header.service import HeaderService
     from raftwright.header.spec import CardSpec, Spec
 
-__all__ = ["app", "log_to_stderr", "stopped_by_signals"]
+__all__ = ["app"]
 
 app = typer.Typer(
     help="Header documents: the service that makes them, and what one should be.",
@@ -43,14 +44,18 @@ SpecOption = Annotated[
 @app.command("run")
 def run(
     archive: Annotated[
-        str, typer.Option("--archive", metavar="DIR", help="Root of the archive.", show_default=False)
-    ],
-    spec: Annotated[
-        str,
+        str | None, typer.Option("--archive", metavar="DIR", help="Root of the archive.", show_default=False)
+    ] = None,
+    spec: SpecOption = None,
+    config: Annotated[
+        list[Path] | None,
         typer.Option(
-            "--spec", metavar="CAMERA|FILE", help="Specification: of a camera, or a file.", show_default=False
+            "--config",
+            metavar="FILE",
+            help="Configuration of the site; options go before it.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     listen: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,31 +63,35 @@ def run(
         ),
     ] = None,
     directory: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--directory", metavar="DIR", help="Where files with events are put.", show_default=False
         ),
-    ] = "",
+    ] = None,
     daq: Annotated[
-        str, typer.Option("--daq", metavar="ENDPOINT", help="Control socket of the DAQ.", show_default=False)
-    ] = "",
+        str | None,
+        typer.Option("--daq", metavar="ENDPOINT", help="Control socket of the DAQ.", show_default=False),
+    ] = None,
     events: Annotated[
-        str, typer.Option("--events", metavar="URL", help="Where headers are announced.", show_default=False)
-    ] = "",
+        str | None,
+        typer.Option("--events", metavar="URL", help="Where headers are announced.", show_default=False),
+    ] = None,
     ledger: Annotated[
-        str, typer.Option("--ledger", metavar="URL", help="Where headers are entered.", show_default=False)
-    ] = "",
+        str | None,
+        typer.Option("--ledger", metavar="URL", help="Where headers are entered.", show_default=False),
+    ] = None,
     door: Annotated[
-        str,
+        str | None,
         typer.Option("--door", metavar="HOST:PORT", help="Serves headers over HTTP.", show_default=False),
-    ] = "",
+    ] = None,
     journal: Annotated[
-        str,
+        str | None,
         typer.Option("--journal", metavar="FILE", help="[default: .header/journal in the archive]"),
-    ] = "",
+    ] = None,
     deadline: Annotated[
-        str, typer.Option("--deadline", metavar="TIME", help="For the end of telemetry.")
-    ] = "30s",
+        str | None,
+        typer.Option("--deadline", metavar="TIME", help="For the end of telemetry.  [default: 30s]"),
+    ] = None,
     metrics: Annotated[
         str,
         typer.Option(
@@ -100,27 +109,26 @@ def run(
     """
     del json
     console.command = "header run"
-    from raftwright.header.service import HeaderService
-    from raftwright.header.settings import Settings
-    from raftwright.service.base import Life
+    from raftwright.service.logs import logging_to
 
-    settings = Settings(
-        archive=archive,
-        spec=spec,
-        listen=listen or [],
-        directory=directory,
-        daq=daq,
-        events=events,
-        ledger=ledger,
-        door=door,
-        journal=journal,
-        deadline=duration(deadline, "--deadline"),
-    )
-    log_to_stderr()
-    service = HeaderService(settings, Life(page=metrics, control=control))
+    given = {
+        "archive": archive,
+        "spec": spec,
+        "listen": listen,
+        "directory": directory,
+        "daq": daq,
+        "events": events,
+        "ledger": ledger,
+        "door": door,
+        "journal": journal,
+        "deadline": None if deadline is None else duration(deadline, "--deadline"),
+    }
+    service = _service(config, {key: value for key, value in given.items() if value is not None})
+    life = service.life
+    service.life = msgspec.structs.replace(life, page=metrics or life.page, control=control or life.control)
     news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
     service.observer = lambda what, facts: news.put(facts) if what == "header" else None
-    with stopped_by_signals(news):
+    with logging_to(), stopped_by_signals(news):
         try:
             service.start()
             _ready(service)
@@ -132,6 +140,27 @@ def run(
         facts = news.get()
         if facts is not None:
             _told(facts)
+
+
+def _service(config: list[Path] | None, given: dict[str, Any]) -> HeaderService:
+    """Of the configuration, or of the options alone. Raises UsageError, FormatError, NotFoundError."""
+    from raftwright.header.service import HeaderService
+    from raftwright.header.settings import Settings
+
+    if config:
+        from raftwright.service import config as configuration
+
+        options = [f"header.{key}={jsons.dumps(value)}" for key, value in given.items()]
+        built = configuration.load(config, options=options, text="header: {}").build("header")
+        assert isinstance(built, HeaderService)
+        return built
+    lacking = [f"--{key}" for key in ("archive", "spec") if key not in given]
+    if lacking:
+        raise UsageError(f"{' and '.join(lacking)} or a configuration is needed; see --help")
+    try:
+        return HeaderService(msgspec.convert(given, Settings))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{error}; see raftwright header run --help") from None
 
 
 def _next(news: queue.SimpleQueue[Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
@@ -287,28 +316,3 @@ def check(
     code = Exit.FAULTS if faults else Exit.OK
     console.answer("faults" if faults else "ok", code, {"documents": content})
     raise typer.Exit(code)
-
-
-def log_to_stderr() -> None:
-    """Lines of the log on the standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger("raftwright")
-    if not root.handlers:
-        root.addHandler(handler)
-        root.setLevel(logging.INFO)
-
-
-@contextmanager
-def stopped_by_signals(news: queue.SimpleQueue[Mapping[str, Any] | None]) -> Iterator[None]:
-    """SIGTERM and Ctrl-C put None into the queue."""
-
-    def stop(_number: int, _frame: object) -> None:
-        news.put(None)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

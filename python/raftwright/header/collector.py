@@ -29,6 +29,7 @@ _END: Final = "endOfImageTelemetry"
 _MOST_NOTES: Final = 20
 _LONGEST: Final = 86_400.0
 _SETTLE_AGAIN: Final = 0.5
+_GRACE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +314,8 @@ class Collector:
         with self._lock:
             tracked = self._images.get(obsid)
             if tracked is not None:
-                tracked.deadline = max(now, tracked.deadline - max(0.0, elapsed))
+                least = now + min(_GRACE, self.limits.deadline)  # what was told meanwhile is still to come
+                tracked.deadline = max(least, tracked.deadline - max(0.0, elapsed))
 
     def recall_built(self, obsid: str, complete: bool, now: float) -> None:
         """After a restart: with what came up to here it was written already."""

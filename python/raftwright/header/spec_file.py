@@ -25,6 +25,7 @@ from raftwright.header.conversion import read_text
 from raftwright.header.sources import SourceEntry, as_source, source_problem
 from raftwright.header.spec import CardSpec, CardType, Each, Group, Mandatory, Section, Spec
 from raftwright.rawfile.cards import canonical_keyword
+from raftwright.rawfile.reserved import is_structural
 
 if TYPE_CHECKING:
     from raftwright.camera import Camera
@@ -287,6 +288,7 @@ class Reader:
 
     def _sections(self, layers: list[_Layer], dropped: set[str]) -> Iterator[Section]:
         for name in dict.fromkeys(name for layer in layers for name in layer.entry.sections):
+            known: set[str] = set()
             parts = [layer.entry.sections.get(name, SectionEntry()) for layer in layers]
             each = _last((part.each for part in parts), "image")
             _check_section(layers, name, each)
@@ -294,28 +296,46 @@ class Reader:
             for group in dict.fromkeys(group for part in parts for group in part.groups):
                 entries = [part.groups.get(group, GroupEntry()) for part in parts]
                 place: Place = ("sections", name, "groups", group)
-                cards = tuple(self._cards(layers, entries, place, each, dropped))
+                cards = tuple(self._cards(layers, entries, place, each, dropped, known))
                 if cards:
                     groups.append(Group(_last((entry.title for entry in entries), ""), cards))
             if groups:
                 yield Section(name, each, tuple(groups))
 
     def _cards(
-        self, layers: list[_Layer], entries: list[GroupEntry], place: Place, each: Each, dropped: set[str]
+        self,
+        layers: list[_Layer],
+        entries: list[GroupEntry],
+        place: Place,
+        each: Each,
+        dropped: set[str],
+        known: set[str],
     ) -> Iterator[CardSpec]:
+        """Cards of a group; `known` are those before them in the section."""
         merged: dict[str, list[tuple[_Layer, str, CardEntry]]] = {}
         for layer, group in zip(layers, entries, strict=True):
             for text, entry in group.cards.items():
                 keyword = canonical_keyword(text)
                 if keyword is None:
                     layer.findings.add((*place, "cards", text), "cannot be a keyword; rename it")
+                elif is_structural(keyword):
+                    layer.findings.add((*place, "cards", text), "describes the file itself; remove it")
                 else:
                     merged.setdefault(keyword, []).append((layer, text, entry))
         for keyword, found in merged.items():
             if keyword not in dropped:
                 card = _card(keyword, found, (*place, "cards"), each)
-                if card is not None:
-                    yield card
+                if card is None:
+                    continue
+                layer, text, _ = found[-1]
+                here: Place = (*place, "cards", text)
+                if keyword in known:
+                    layer.findings.add(here, "stands in two groups of its section; remove one of them")
+                for source in card.sources:
+                    if source.kind == "mjd" and source.name not in known:
+                        layer.findings.add(here, f"{source.name} is no card before it; put it there")
+                known.add(keyword)
+                yield card
 
     @staticmethod
     def _minimum(
