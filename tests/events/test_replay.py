@@ -38,6 +38,7 @@ def endpoint(tmp_path: Path) -> str:
 def publisher(endpoint: str, log: SqliteLog) -> Iterator[ZmqPublisher]:
     with open_publisher(endpoint, name="p", log=log, alive=0.1) as publisher:
         assert isinstance(publisher, ZmqPublisher)
+        assert not Outbox(log, publisher, "zmq").step()  # there is nothing to be told yet
         yield publisher
 
 

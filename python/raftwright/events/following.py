@@ -95,20 +95,20 @@ class Following:
         self._compare(sequences)
         self._late |= self._pending.total() > before
         logs = logs if isinstance(logs, dict) else {}
-        numbers = {log: number for log, number in logs.items() if isinstance(number, int)}
+        numbers = {log: number if isinstance(number, int) else None for log, number in logs.items()}
         self._logs.update(dict.fromkeys(numbers))
         if not self._greeted:
             self._greeted = True
             for log, number in numbers.items():
                 known = self._log(log)
-                behind = known.position is not None and (number == 0 or number > known.position)
+                behind = known.position is not None and (number is None or number > known.position)
                 known.owed |= known.durable and behind
         if self.question is not None:
             return []
         if +self._pending or any(self._log(log).owed for log in self._logs):
             return [] if self._ask() else self._given_up()
         for log, number in numbers.items():
-            if number or log == self.session:
+            if number is not None:
                 self._log(log).verified(number)
         return []
 

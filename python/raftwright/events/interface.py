@@ -84,6 +84,10 @@ class Publisher(ABC):
         """
 
     @abstractmethod
+    def told(self, log: str, number: int) -> None:
+        """Everything of a log up to this number was told before, by us or by another."""
+
+    @abstractmethod
     def ready(self, timeout: float) -> bool:
         """Whether somebody takes what is told: a listener, or a broker. Waits so many seconds at most."""
 

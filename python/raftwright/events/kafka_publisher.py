@@ -133,6 +133,9 @@ class KafkaPublisher(Publisher):
                 reached = number
         return reached
 
+    def told(self, log: str, number: int) -> None:
+        """The topic has it."""
+
     def ready(self, timeout: float) -> bool:
         try:
             return bool(self._producer.list_topics(timeout=timeout).brokers)

@@ -95,6 +95,7 @@ class Outbox:
         Raises RaftwrightError where the log cannot be read, or nothing was delivered.
         """
         begun = self._log.cursor(self.name)
+        self._publisher.told(self._log.id, begun)
         rows = self._log.after(begun, _BATCH)
         if not rows:
             return False

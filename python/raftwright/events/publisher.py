@@ -55,7 +55,7 @@ class ZmqPublisher(Publisher):
         self.session = secrets.token_hex(8)
         self._sequences: Counter[str] = Counter()
         self._recent = Recent()
-        self._last: dict[str, int] = {} if log is None else {log.id: 0}
+        self._last: dict[str, int | None] = {} if log is None else {log.id: None}
         self._lock = threading.Lock()
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = self._context.socket(zmq.XPUB)
@@ -124,6 +124,10 @@ class ZmqPublisher(Publisher):
                 break
             reached = row.number
         return reached
+
+    def told(self, log: str, number: int) -> None:
+        with self._lock:
+            self._last[log] = max(number, self._last.get(log) or 0)
 
     def ready(self, timeout: float) -> bool:
         return self._listened.wait(timeout)
