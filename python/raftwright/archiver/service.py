@@ -38,7 +38,7 @@ NAME: Final = "archiver"
 
 _ROLE: Final = 1.0
 """Seconds between two looks whether it is us who works."""
-_SOON: Final = 0.03
+_SOON: Final = 0.01
 """Seconds in which several hints about an image become one look."""
 _IMAGES: Final = 256
 _AT_A_TIME: Final = 500
