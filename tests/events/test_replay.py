@@ -270,6 +270,21 @@ def test_questions_of_strangers_do_no_harm(publisher: ZmqPublisher, log: SqliteL
         meet(subscriber, publisher)
 
 
+def test_a_path_that_is_too_long_for_a_second_socket(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = f"{tmp_path}/" + "x" * (104 - len(str(tmp_path)))
+    with open_publisher(f"ipc://{path}", alive=0.1) as publisher:
+        assert "nobody can ask" in caplog.text
+        assert isinstance(publisher, ZmqPublisher)
+        with open_subscriber(publisher.endpoint) as subscriber:
+            meet(subscriber, publisher)
+            list(subscriber.events(0.3))
+            lose(publisher, *image(1))
+            [lost] = subscriber.events(0.5)
+            assert (lost.kind, lost["count"]) == ("missed", 1)
+
+
 def test_nobody_answers(tmp_path: Path, publisher: ZmqPublisher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then it is told after some tries, and what came meanwhile is given at once after the first."""
     monkeypatch.setattr("raftwright.events.subscriber._PATIENCE", 0.2)

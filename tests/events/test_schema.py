@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import math
@@ -20,6 +21,7 @@ from raftwright.events import FORMAT, KINDS, MESSAGES, Event, codes
 from raftwright.events.identity import colon_items, colon_list, raft_name, sensor_name, split_detector
 from raftwright.events.message import encode, read
 from raftwright.events.observatory import OBSERVATORY
+from raftwright.events.replay import Replay, read_answer
 from raftwright.events.schema import check_fields
 
 GOOD: dict[str, Any] = json.loads("""{
@@ -228,6 +230,42 @@ def test_numbers_of_codes_have_one_meaning() -> None:
     told = check_fields("imageInOODS", {**fields, "statusCode": codes.OodsStatus.INGEST_FAILURE})
     event = Event(kind="imageInOODS", sequence=1, session="s", publisher="p", time="", fields=told)
     assert read(encode(event))["statusCode"] == 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(sorted(GOOD)), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+@given(st.sampled_from(sorted(KINDS)), st.dictionaries(st.sampled_from(sorted(GOOD)), JSON, max_size=8))
+def test_whatever_stands_in_the_fields(kind: str, changes: dict[str, Any]) -> None:
+    """Sender and receiver agree, and nothing else than their two errors ever comes."""
+    fields = {**good(kind), **changes}
+    try:
+        told = check_fields(kind, fields)
+    except UsageError:
+        told = None
+    try:
+        event = read(body(kind, fields).replace(b"NaN", b"null").replace(b"Infinity", b"null"))
+    except FormatError:
+        return
+    assert told is not None
+    assert event.message is not None
+
+
+@given(st.binary(max_size=200) | JSON.map(lambda thing: json.dumps(thing).encode()))
+def test_whatever_comes_as_a_message(thing: bytes) -> None:
+    replay = Replay("s", lambda number, limit: ([], False, 0), None, lambda log, row: b"")
+    for reader in (read, replay.answer, lambda frame: read_answer([frame])):
+        with contextlib.suppress(FormatError):
+            reader(thing)
+    mixed = body("imageWritten", {}).replace(b'"fields": {}', b'"fields": ' + thing)
+    with contextlib.suppress(FormatError):
+        read(mixed)
 
 
 def test_the_first_use_of_a_schema_may_be_in_many_threads() -> None:

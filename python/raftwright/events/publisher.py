@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -21,6 +22,8 @@ from raftwright.events.replay import Recent, Replay
 from raftwright.events.schema import schema_of
 
 __all__ = ["ZmqPublisher"]
+
+_log = logging.getLogger("raftwright.events")
 
 _QUEUE: Final = 4096
 """Messages that wait for one listener; more are lost for it, and it sees the gap."""
@@ -67,8 +70,15 @@ class ZmqPublisher(Publisher):
         self._questions.linger = 0
         self._questions.rcvhwm = self._questions.sndhwm = 64
         self._questions.maxmsgsize = _LONGEST_QUESTION
-        self.endpoint = self._bound(self._socket, bind)
-        """Where listeners connect."""
+        try:
+            self.endpoint = _bound(self._socket, bind)
+            """Where listeners connect."""
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise StorageError(
+                error.errno,
+                f"events cannot be told at {bind} ({error.strerror}); choose another endpoint with --events",
+            ) from None
         self._replay_endpoint = self._bind_replay()
         self._replay = Replay(self.session, self._remembered, log, self._row)
         self._closing = threading.Event()
@@ -76,25 +86,16 @@ class ZmqPublisher(Publisher):
         self._thread = threading.Thread(target=self._work, args=(alive,), name="events", daemon=True)
         self._thread.start()
 
-    def _bound(self, socket: zmq.Socket[bytes], bind: str) -> str:
-        try:
-            socket.bind(bind)
-        except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
-            raise StorageError(
-                error.errno,
-                f"events cannot be told at {bind} ({error.strerror}); choose another endpoint with --events",
-            ) from None
-        endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
-        assert isinstance(endpoint, bytes)
-        return endpoint.rstrip(b"\0").decode()
-
     def _bind_replay(self) -> str:
         """As listeners are told of it: of TCP only the port, they have a name of their own for the host."""
-        if self.endpoint.startswith("tcp://"):
-            bound = self._bound(self._questions, self.endpoint.rpartition(":")[0] + ":*")
-            return f"tcp://*:{bound.rpartition(':')[2]}"
-        return self._bound(self._questions, f"{self.endpoint}.replay")
+        try:
+            if self.endpoint.startswith("tcp://"):
+                bound = _bound(self._questions, self.endpoint.rpartition(":")[0] + ":*")
+                return f"tcp://*:{bound.rpartition(':')[2]}"
+            return _bound(self._questions, f"{self.endpoint}.replay")
+        except zmq.ZMQError as error:  # the path is too long, or taken
+            _log.warning("%s: nobody can ask for what he missed (%s)", self.endpoint, error.strerror)
+            return ""
 
     def publish(self, kind: str, /, **fields: Any) -> None:
         told = prepared(kind, fields)
@@ -224,3 +225,11 @@ class ZmqPublisher(Publisher):
             self.dropped += 1
             with contextlib.suppress(zmq.ZMQError):
                 self._socket.setsockopt(zmq.LINGER, 0)
+
+
+def _bound(socket: zmq.Socket[bytes], bind: str) -> str:
+    """Where a socket is bound. Raises ZMQError."""
+    socket.bind(bind)
+    endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(endpoint, bytes)
+    return endpoint.rstrip(b"\0").decode()
