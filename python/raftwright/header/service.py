@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
@@ -27,7 +28,7 @@ from raftwright.service.base import Life, Service
 from raftwright.service.context import bound
 
 if TYPE_CHECKING:
-    from raftwright.events import Publisher
+    from raftwright.events import DeadLetters, Publisher
     from raftwright.header.door import HeaderDoor
     from raftwright.service.common import Common
     from raftwright.service.states import State
@@ -115,9 +116,10 @@ class HeaderService(Service):
         from raftwright.events import DeadLetters
 
         dead = DeadLetters(settings.journal_path.parent / "dead")
-        if settings.listen:
-            urls = list(settings.listen)
-            self.task("events", lambda task: follow_events(task, self.intake, urls, dead))
+        brokers = [url for url in settings.listen if url.startswith("kafka://")]
+        sockets = [url for url in settings.listen if url not in brokers]
+        for number, urls in enumerate([*([sockets] if sockets else []), *([url] for url in brokers)]):
+            self.task(f"events {number + 1}", functools.partial(self._listen, urls, dead))
         if settings.directory:
             directory = Path(settings.directory)
             _make(directory)
@@ -127,6 +129,9 @@ class HeaderService(Service):
             self.task("daq", lambda task: follow_daq(task, self.collector, store))
         if not (settings.listen or settings.directory):
             _log.warning("there is no input: give `listen` or `directory`, or nothing will be collected")
+
+    def _listen(self, urls: list[str], dead: DeadLetters, task: Task) -> None:
+        follow_events(task, self.intake, urls, dead, self.name)
 
     def _open_daq(self) -> NetworkStore:
         from raftwright.stream import NetworkStore

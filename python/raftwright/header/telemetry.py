@@ -242,10 +242,10 @@ class TelemetrySimulator(Service):
                     self._something.wait(wait)
                     continue
             for each in ready:
-                self._publish(each)
+                self._say(each)
             task.beat()
 
-    def _publish(self, told: Told) -> None:
+    def _say(self, told: Told) -> None:
         assert self.publisher is not None
         try:
             self.publisher.publish(told.kind, **told.fields)
