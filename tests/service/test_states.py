@@ -210,3 +210,33 @@ def test_start_takes_the_configuration_of_the_files(odd: Odd) -> None:
     odd.reloader = lambda: type(odd.settings)(every=0.3)
     assert odd.command("start")["changed"] == ["every"]
     assert (odd.state, odd.settings.every) == (State.DISABLED, 0.3)
+
+
+def test_changes_of_state_are_announced(run: Path) -> None:
+    from raftwright.events import open_publisher, open_subscriber
+
+    class Loud(Odd):
+        def open(self) -> None:
+            super().open()
+            self.publisher = open_publisher(f"ipc://{run}/events", name="odd")
+
+        def close(self) -> None:
+            super().close()
+            self.publisher.close()
+
+    with open_subscriber(f"ipc://{run}/events", kinds=["serviceState"]) as subscriber, Loud() as service:
+        heard: list[tuple[str, int]] = []
+        listener = threading.Thread(
+            target=lambda: heard.extend(
+                (event["state"], event.fields.get("code", 0))
+                for event in subscriber.events(timeout=2.0)
+                if event.kind == "serviceState"
+            )
+        )
+        listener.start()
+        time.sleep(0.5)
+        service.command("disable")
+        service.fault(FaultCode.NO_PROGRESS, "made", "a")
+        service.recovered(FaultCode.NO_PROGRESS, "a")
+        listener.join(20)
+    assert heard[-3:] == [("DISABLED", 0), ("FAULT", 102), ("DISABLED", 0)]

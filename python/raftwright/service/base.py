@@ -84,6 +84,8 @@ class Service:
         self._pulses: list[Pulse] = []
         self.page: StatusServer | None = None
         self.control: ControlSocket | None = None
+        self.publisher: Any = None
+        """Of events, where the service has one: it is told each change of state (`serviceState`)."""
         self.observer: Callable[[str, Mapping[str, Any]], None] | None = None
         """Told what happens: `("state", {...})`, `("fault", {...})` and what the service itself tells."""
         self.reloader: Callable[[], Any] | None = None
@@ -348,6 +350,18 @@ class Service:
         _log.log(level, "%s -> %s", before, to)
         self._guarded(lambda: self.changed(before, to), "tell its parts the state")
         self.tell("state", {"before": before.value, "state": to.value})
+        if self.publisher is not None:
+            self._guarded(lambda: self._publish(before, to), "announce the state")
+
+    def _publish(self, before: State, to: State) -> None:
+        lasting = self.faults.lasting() if to is State.FAULT else []
+        self.publisher.publish(
+            "serviceState",
+            service=self.NAME,
+            state=to.value,
+            previous=before.value,
+            **({"reason": lasting[0].reason, "code": int(lasting[0].code)} if lasting else {}),
+        )
 
     def command(self, command: str, arguments: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         """Does a command and returns, once it is done, what there is to tell.
