@@ -14,6 +14,7 @@ from nights import BEFORE, TONIGHT, Archive, Nights
 
 from raftwright._core import crc32c
 from raftwright.daq import Registers, simulate_image
+from raftwright.errors import StorageError
 from raftwright.ledger import open_ledger
 from raftwright.report.auditing import Options, audit
 from raftwright.report.book import open_book
@@ -55,8 +56,9 @@ class Site:
         return self.oods / "LSSTComCam" / str(TONIGHT) / obsid / f"{obsid}_{rest}"
 
     def audit(self, **options: Any) -> dict[str, ImageAudit]:
-        places = [DirectoryPlace("oods", str(self.oods))] if options.pop("oods", False) else []
-        chosen = Options(archive=self.archive.root, places=places, **options)
+        if options.pop("oods", False):
+            options["places"] = [DirectoryPlace("oods", str(self.oods))]
+        chosen = Options(archive=self.archive.root, **options)
         with open_book(self.ledger) as book:
             return {found.obsid: found for found in audit(book, chosen)}
 
@@ -400,3 +402,25 @@ def _state(site: Site) -> tuple[Any, ...]:
         )
     )
     return rows, files
+
+
+def test_a_destination_that_is_away_is_asked_three_times(site: Site) -> None:
+    class Away:
+        name = "oods"
+        asked = 0
+
+        def sizes(self, folder: str) -> dict[str, int]:
+            self.asked += 1
+            raise StorageError(110, "no answer", "oods")
+
+        def crc32c(self, target: str) -> str:
+            raise AssertionError("unreachable")
+
+        def instruments(self) -> frozenset[str]:
+            return frozenset()
+
+    away = Away()
+    found = site.audit(places=[away])
+    assert away.asked == 3
+    assert [one.verdict for one in found.values()].count(Verdict.IMPOSSIBLE) == 5
+    assert all(What.UNREADABLE in whats(one) for one in found.values() if one.verdict is Verdict.IMPOSSIBLE)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from raftwright.errors import RaftwrightError, StorageError
 from raftwright.report.book import Book
 from raftwright.report.disk import OnDisk, list_directory, what_is
-from raftwright.report.places import Looked, Place
+from raftwright.report.places import Looked, Place, Watched
 from raftwright.report.times import now_tai, span
 from raftwright.report.verdicts import Finding, ImageAudit, Verdict, What
 from raftwright.timescale import TAI_MINUS_UTC
@@ -59,9 +59,10 @@ def audit(book: Book, options: Options, *, now: float | None = None) -> Iterator
     at = now_tai() if now is None else now
     known: dict[int, dict[tuple[str, str], set[int]]] = {}
     catalogue = _catalogue(options)
+    places = {place.name: Watched(place) for place in options.places}
     with ThreadPoolExecutor(options.threads) as pool:
         for page in _pages(book, options):
-            for image in _Auditor(book, options, at, page, pool).look():
+            for image in _Auditor(book, options, at, page, pool, places).look():
                 if catalogue is not None:
                     _compare_daq(image, catalogue)
                 name = _split(image.obsid)
@@ -95,11 +96,13 @@ class _Auditor:
         at: float,
         page: Sequence[tuple[Any, ...]],
         pool: ThreadPoolExecutor,
+        places: Mapping[str, Watched],
     ) -> None:
         self._options = options
         self._at = at
         self._page = page
         self._pool = pool
+        self._places = places
         ids = [row[0] for row in page]
         marks = ", ".join("?" * len(ids))
         self._files = _grouped(
@@ -321,7 +324,7 @@ class _Auditor:
     def _delivered(
         self, image: ImageAudit, rows: Sequence[tuple[Any, ...]], instrument: str, young: bool
     ) -> None:
-        places = {place.name: place for place in self._options.places}
+        places = self._places
         looked = {name: Looked(place) for name, place in places.items()}
         counts: dict[str, list[int]] = {}
         targets: dict[str, set[str]] = {}
@@ -343,7 +346,8 @@ class _Auditor:
                 waits = f"{state} for {span(self._at - float(queued))}"
                 image.add(What.UNDELIVERED, shown, f"{waits}: {reason}" if reason else waits, name, number)
         for name, place in places.items():
-            wanted = not place.instruments() or instrument in place.instruments()
+            only = place.place.instruments()
+            wanted = not only or instrument in only
             if name not in counts and wanted and not young and image.state in _DONE and image.found:
                 image.add(What.UNPLANNED, "", "was never asked to take it", name)
                 counts[name] = [0, image.found]
@@ -377,7 +381,7 @@ class _Auditor:
         return size == octets
 
     @staticmethod
-    def _same(image: ImageAudit, place: Place, target: str, crc: str, name: str, number: int) -> bool:
+    def _same(image: ImageAudit, place: Watched, target: str, crc: str, name: str, number: int) -> bool:
         try:
             found = place.crc32c(target)
         except RaftwrightError as error:

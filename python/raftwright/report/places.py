@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from raftwright.errors import StorageError, UsageError
+from raftwright.errors import RaftwrightError, StorageError, UsageError
 from raftwright.report.disk import list_directory
 
 if TYPE_CHECKING:
     from raftwright.archiver.settings import Destination
 
-__all__ = ["Place", "places_of", "read_place"]
+__all__ = ["Looked", "Place", "Watched", "places_of", "read_place"]
+
+T = TypeVar("T")
+
+_PATIENCE: Final = 3
 
 
 class Place(Protocol):
@@ -105,24 +109,60 @@ def read_place(text: str) -> Place:
     return DirectoryPlace(name, os.path.abspath(root))
 
 
+class Watched:
+    """A destination that may be away: who fails three times in a row is not asked again in this run."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._failed = 0
+        self._said: RaftwrightError | None = None
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
+        """As the place's own. Raises what that raises."""
+        return self._ask(lambda: self.place.sizes(folder))
+
+    def crc32c(self, target: str) -> str | None:
+        """As the place's own. Raises what that raises."""
+        return self._ask(lambda: self.place.crc32c(target))
+
+    def _ask(self, what: Callable[[], T]) -> T:
+        if self._failed >= _PATIENCE and self._said is not None:
+            raise self._said
+        try:
+            found = what()
+        except RaftwrightError as error:
+            self._failed += 1
+            self._said = error
+            raise
+        self._failed = 0
+        return found
+
+
 class Looked:
     """Folders of a destination that were looked at for an image: each once."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Watched) -> None:
         self._place = place
         self._folders: dict[str, Mapping[str, int]] = {}
+        self._failed: dict[str, RaftwrightError] = {}
 
     def size(self, target: str) -> int | None:
-        """Bytes of what is under a name; None where nothing is."""
+        """Bytes of what is under a name; None where nothing is. Raises what looking raises."""
         folder, name = posixpath.split(target)
+        if folder in self._failed:
+            raise self._failed[folder]
         if folder not in self._folders:
-            self._folders[folder] = self._place.sizes(folder)
+            try:
+                self._folders[folder] = self._place.sizes(folder)
+            except RaftwrightError as error:
+                self._failed[folder] = error
+                raise
         return self._folders[folder].get(name)
 
     def others(self, known: Iterable[str]) -> list[str]:
         """Names in these folders that are not known."""
         named = set(known)
-        found: list[Any] = []
+        found: list[str] = []
         for folder, files in self._folders.items():
             found += [path for name in files if (path := posixpath.join(folder, name)) not in named]
         return sorted(found)
