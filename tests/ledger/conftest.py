@@ -6,13 +6,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for night
 
 import postgres_server
+from hand_daq import HandStore
+from raftwright.forwarder import Forwarder, Settings
 from raftwright.ledger import Ledger, open_ledger
+from raftwright.stream.server import Limits, Server
 
 
 def _missing(reason: str) -> None:
@@ -67,3 +71,37 @@ def opened() -> Iterator[Callable[..., Ledger]]:
 def ledger(url: str, opened: Callable[..., Ledger]) -> Ledger:
     """An empty one."""
     return opened(url)
+
+
+@pytest.fixture
+def daq() -> HandStore:
+    """Empty."""
+    return HandStore()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Of the forwarders."""
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def forwarder(daq: HandStore, archive: Path) -> Iterator[Callable[..., Forwarder]]:
+    """Starts forwarders of `daq` and `archive` on a ledger; they end at the end."""
+    limits = Limits(chunk=(1024, 28 * 108 + 8))
+    server = Server(daq, "tcp://127.0.0.1:0", limits=limits, heartbeat=0.3).start()
+    started: list[Forwarder] = []
+
+    def start(url: str, **options: Any) -> Forwarder:
+        values: dict[str, Any] = {
+            "sweep": 0.3, "retry": 300.0, "deadline": 20.0, "drain": 5.0, "memory": 64 << 20,
+            "durable": False, "header_wait": 0.0, **options,
+        }
+        settings = Settings(endpoint=server.endpoint, out=str(archive), ledger=url, **values)
+        started.append(Forwarder(settings).start())
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+    server.stop()

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from raftwright.camera import camera
-from raftwright.ledger import DetectorFacts, FileRow, ImageFacts, Ledger, Outcome, SourceFacts, UnitKey
+from raftwright.errors import NotFoundError, StorageError
+from raftwright.ledger import (
+    DetectorFacts,
+    FileRow,
+    ImageFacts,
+    Ledger,
+    Outcome,
+    SourceFacts,
+    UnitKey,
+    open_ledger,
+)
 
 A = UnitKey("CC_O_20261122_000001", "1f", "22/0")
 B = UnitKey("CC_O_20261122_000001", "1f", "22/1")
@@ -86,3 +98,20 @@ def take(ledger: Ledger, facts: ImageFacts, *locations: str, state: str = "done"
         ends.append((claim, Outcome(state=state, received=1000, files=files)))  # type: ignore[arg-type]
     assert all(ledger.claims.end_many(ends))
     return image_id
+
+
+def wait_for(what: Callable[[], object], seconds: float = 30.0) -> None:
+    """Until it is true."""
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def counts(url: str) -> dict[str, int]:
+    """Units that were begun, by state, as somebody else sees them."""
+    try:
+        with open_ledger(url, read_only=True, busy=0.1) as ledger:
+            return {state: n for state, n in ledger.claims.counts().items() if state != "expected"}
+    except (NotFoundError, StorageError):
+        return {}

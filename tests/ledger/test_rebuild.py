@@ -6,78 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from night import counts, wait_for
 
 from hand_daq import HandStore, name_of
 from raftwright import _core
 from raftwright.errors import NotFoundError
-from raftwright.forwarder import Forwarder, Settings
+from raftwright.forwarder import Forwarder
 from raftwright.ledger import Ledger, open_ledger
 from raftwright.ledger.rebuilding import Rebuilt, rebuild
-from raftwright.stream.server import Limits, Server
 
 ROW = 28 * 108
-BYTES = 16 * ROW
-
-Work = Callable[..., None]
-
-
-@pytest.fixture
-def daq() -> HandStore:
-    return HandStore()
-
-
-@pytest.fixture
-def forwarder(daq: HandStore, archive: Path) -> Iterator[Callable[..., Forwarder]]:
-    """Starts forwarders of an archive; they end at the end."""
-    server = Server(daq, "tcp://127.0.0.1:0", limits=Limits(chunk=(1024, ROW + 8)), heartbeat=0.3).start()
-    started: list[Forwarder] = []
-
-    def start(url: str, **options: Any) -> Forwarder:
-        values = {
-            "sweep": 0.3,
-            "retry": 300.0,
-            "deadline": 20.0,
-            "drain": 5.0,
-            "memory": 64 << 20,
-            "durable": False,
-            "header_wait": 0.0,
-            **options,
-        }
-        settings = Settings(endpoint=server.endpoint, out=str(archive), ledger=url, **values)
-        started.append(Forwarder(settings).start())
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.stop()
-    server.stop()
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    return tmp_path / "archive"
-
-
-def wait_for(what: Callable[[], object], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def counts(url: str) -> dict[str, int]:
-    try:
-        with open_ledger(url, read_only=True) as ledger:
-            return {state: n for state, n in ledger.claims.counts().items() if state != "expected"}
-    except NotFoundError:
-        return {}
 
 
 def a_night(daq: HandStore, forwarder: Callable[..., Forwarder], url: str, archive: Path) -> None:

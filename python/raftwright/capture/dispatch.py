@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from raftwright import _core
 from raftwright.camera import camera as find_camera
-from raftwright.errors import RaftwrightError, StorageError
+from raftwright.errors import FormatError, RaftwrightError, StorageError
 from raftwright.ledger.claims import Outcome
 from raftwright.rawfile.output import ImageOutput
 from raftwright.service.context import bound, carried
@@ -122,7 +122,7 @@ class Dispatcher:
         try:
             with self._metrics.stage("claim"):
                 claims = {claim.key: claim for claim in self._claims.claim(wanted, again=self._again)}
-        except StorageError as error:
+        except (StorageError, FormatError) as error:
             self._give_back(works)
             self._troubles.failed("ledger", error)
             self._stop.wait(1.0)  # the next sweep offers them again

@@ -77,6 +77,7 @@ class Lookout:
         self._settings = settings
         self._store = store
         self._ledger = ledger
+        self._generation = ledger.generation
         self._announced: OrderedDict[tuple[str, str], int] = OrderedDict()  # image -> its sources
         self._schedule = schedule
         self._troubles = troubles
@@ -342,6 +343,13 @@ class Lookout:
 
     def _announce(self, image: ImageInfo, camera: Camera) -> None:
         """The ledger knows of an image, and what it must have, before anything of it is claimed."""
+        if self._generation != (generation := self._ledger.generation):
+            self._generation = generation
+            self._announced.clear()
+            with self._lock:
+                self._ended.clear()
+            self._cursor = None
+            self._wanted.set()
         key = (image.name, image.id)
         if self._announced.get(key, -1) >= len(image.sources):
             return

@@ -164,6 +164,8 @@ class Database(ABC):
         self._writing = threading.Lock()
         self._queue = threading.Lock()
         self._waiting: list[_Ticket[Any]] = []
+        self.generation = 0
+        """Grows when it may be another ledger than before: what was remembered of it is to be forgotten."""
 
     # -- for the databases
 

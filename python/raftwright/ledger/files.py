@@ -277,16 +277,27 @@ class Files:
 
         return self._database.change(work)
 
+    def open_again(self, image_id: int, location: str, reason: str) -> bool:
+        """A source that has ended is to be fetched again; False where it has not, or is open already."""
+
+        def work(transaction: Transaction) -> bool:
+            image = transaction.one("SELECT id, obsid, dayobs FROM image WHERE id = ?", (image_id,))
+            if image is None:
+                return False
+            return self._open_again(transaction, (image[0], image[1], image[2]), location, clean(reason))
+
+        return self._database.change(work)
+
     @staticmethod
     def _open_again(
         transaction: Transaction, image: tuple[int, str, int], location: str, reason: str
-    ) -> None:
+    ) -> bool:
         row = transaction.one(
             f"SELECT state FROM source WHERE image_id = ? AND location = ?{transaction.lock}",
             (image[0], location),
         )
         if row is None or "open" not in EDGES["source"][row[0]] or row[0] == "claimed":
-            return
+            return False
         leads = quoted(state for state in sources_of("source", "open") if state != "claimed")
         transaction.run(
             "UPDATE source SET state = 'open', reason = ?, next_try = 0 WHERE image_id = ? AND location = ?"
@@ -294,6 +305,7 @@ class Files:
             (reason, image[0], location),
         )
         transaction.note(Change("source", location, row[0], "open", *image, {"reason": reason}))
+        return True
 
     # -- asking
 

@@ -30,6 +30,8 @@ _HEAD_LINE: Final = re.compile(
     rb"# *header of [A-Z]{2}_[A-Z]_[0-9]{8}_[0-9]{6}, (partial|complete), version "
 )
 _BESIDE: Final = re.compile(r"\.(json|yaml|yml|lock)(\.conflict-[0-9a-f]{8})?\Z")
+_ASIDE: Final = re.compile(r"\.damaged-[0-9a-f]{8}(-[0-9]{1,3})?\Z")
+"""Files that were moved aside because their sums did not hold."""
 _FACTS: Final[Mapping[str, str]] = {
     "image_type": "IMGTYPE",
     "exposure_time": "EXPTIME",
@@ -116,7 +118,7 @@ def look_at(directory: Path, strange: list[tuple[Path, str]]) -> list[FoundImage
     manifest: Path | None = None
     for entry in _entries(directory):
         path = Path(entry.path)
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or _ASIDE.search(entry.name):
             continue
         if entry.name == manifest_name(name):
             manifest = path

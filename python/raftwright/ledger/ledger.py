@@ -116,6 +116,12 @@ class Ledger:
         """Its place, for people: a path, or a URL without its password."""
         return self.database.where
 
+    @property
+    def generation(self) -> int:
+        """Grows when this may be another ledger than before: one that was lost and made anew, or put back.
+        Who remembers what is in it forgets that then."""
+        return self.database.generation
+
     def renew(self) -> None:
         """Says that we are alive; to be called more often than leases last."""
         self.leases.renew()

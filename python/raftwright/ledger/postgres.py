@@ -253,7 +253,7 @@ class PostgresDatabase(Database):
             self._down_since = now
         pause = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE)
         # While it has been down for long nobody waits: whoever calls has patience of his own.
-        if now + pause > min(began, self._down_since) + _PATIENCE:
+        if now + pause > min(began, self._down_since) + min(_PATIENCE, self._busy):
             return False
         time.sleep(pause)
         return True
@@ -322,6 +322,7 @@ class PostgresDatabase(Database):
         with self._lock:
             closing = [*self._idle, *([self._writer] if self._writer is not None else [])]
             self._idle, self._writer = [], None
+            self.generation += 1
         for connection in closing:
             with suppress(psycopg.Error):
                 connection.close()

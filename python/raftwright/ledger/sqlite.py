@@ -215,6 +215,7 @@ class SqliteDatabase(Database):
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
+            self.generation += 1
             self._open()
 
     def _failed(self, what: str, error: BaseException) -> RaftwrightError:

@@ -58,11 +58,11 @@ EDGES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
         "lost": frozenset({"capturing", "incomplete", "complete"}),
     },
     "source": {
-        "expected": frozenset({"claimed", "gone", "done", "incomplete", "conflict"}),
+        "expected": frozenset({"claimed"}),
         "claimed": frozenset({"open", "done", "incomplete", "conflict", "failed", "gone"}),
-        "open": frozenset({"claimed", "gone"}),
-        "incomplete": frozenset({"claimed", "open", "gone", "done"}),
-        "failed": frozenset({"claimed", "open", "gone"}),
+        "open": frozenset({"claimed"}),
+        "incomplete": frozenset({"claimed", "open"}),
+        "failed": frozenset({"claimed", "open"}),
         "gone": frozenset({"claimed", "open"}),
         # Only when somebody asks for it: a file of it was lost or damaged.
         "done": frozenset({"open"}),
@@ -71,7 +71,7 @@ EDGES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     "detector": {
         "expected": frozenset({"present", "incomplete", "missing"}),
         "incomplete": frozenset({"present", "missing"}),
-        "missing": frozenset({"present", "incomplete", "expected"}),
+        "missing": frozenset({"present", "incomplete"}),
         "present": frozenset({"missing"}),
     },
     "header": {

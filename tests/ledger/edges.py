@@ -1,0 +1,202 @@
+"""Every edge of the states, as a step that can be taken in another process, which is killed in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from night import facts_of, files_of, keys_of, name_of, want
+
+from raftwright.ledger import DeliveryPlan, Ledger, Outcome, open_ledger
+from raftwright.ledger.database import Transaction
+
+Edge = tuple[str, str, str]
+LOCATION = "22/0"
+DETECTOR = "R22_S00"
+
+
+def number_of(edge: Edge) -> int:
+    """Each edge has an image of its own."""
+    return 1 + sum(ord(letter) * 31**n for n, letter in enumerate(reversed("/".join(edge)))) % 900_000
+
+
+def state_of(ledger: Ledger, edge: Edge) -> str:
+    """The state of the thing that the edge is of."""
+    thing = edge[0]
+    images = ledger.images.get(name_of(number_of(edge)))
+    if not images:
+        return ""
+    (image,) = images
+    if thing == "image":
+        return image.state
+    if thing == "header":
+        return image.header_state
+    if thing == "source":
+        return {row.location: row.state for row in ledger.images.sources(image.id)}[LOCATION]
+    if thing == "detector":
+        return {row.detector: row.state for row in ledger.images.detectors(image.id)}[DETECTOR]
+    deliveries = ledger.deliveries.of(image.id)
+    return deliveries[0].state if deliveries else ""
+
+
+def steps_of(ledger: Ledger, edge: Edge) -> list[tuple[str, str]]:
+    """What the events say of it."""
+    (image,) = ledger.images.get(name_of(number_of(edge)))
+    thing = edge[0]
+    subject = {"source": LOCATION, "detector": DETECTOR}.get(thing)
+    return [
+        (event.old, event.new)
+        for event in ledger.events.of(image.id)
+        if event.thing == thing and subject in (None, event.subject)
+    ]
+
+
+def _end(ledger: Ledger, edge: Edge, state: str, missing: int = 0) -> None:
+    facts = facts_of(number_of(edge))
+    keys = [key for key in keys_of(facts) if key.location == LOCATION]
+    (claim,) = ledger.claims.claim(want(*keys), again=True)
+    files = files_of(facts, LOCATION, missing=missing) if state in ("done", "incomplete") else ()
+    assert ledger.claims.end(claim, Outcome(state=state, reason="because", files=files))  # type: ignore[arg-type]
+
+
+def _claim(ledger: Ledger, edge: Edge) -> None:
+    assert ledger.claims.claim(
+        want(*[key for key in keys_of(facts_of(number_of(edge))) if key.location == LOCATION])
+    )
+
+
+def _lose(ledger: Ledger, edge: Edge) -> None:
+    facts = facts_of(number_of(edge))
+    (path,) = (file.path for file in files_of(facts, LOCATION) if file.detector == DETECTOR)
+    assert ledger.files.lost(path, "gone")
+
+
+def _image_id(ledger: Ledger, edge: Edge) -> int:
+    return ledger.images.announce(facts_of(number_of(edge)))
+
+
+def _destination(edge: Edge) -> str:
+    return f"dest-{number_of(edge)}"
+
+
+def prepare(ledger: Ledger, edge: Edge) -> None:
+    """Brings the thing to where the edge begins."""
+    thing, old, _ = edge
+    image_id = _image_id(ledger, edge)
+    if thing == "image" and old != "announced":
+        if old in ("capturing", "complete", "incomplete", "lost"):
+            ledger.images.move(image_id, old)
+    elif thing == "source" and old != "expected":
+        if old == "claimed":
+            return  # by whoever takes the step: it is his
+        _end(ledger, edge, old)
+    elif thing == "detector" and old != "expected":
+        if old == "missing":
+            _end(ledger, edge, "gone")
+        else:
+            _end(ledger, edge, *(("done", 0) if old == "present" else ("incomplete", 3)))
+    elif thing == "header" and old != "expected":
+        if old == "missing":
+            ledger.headers.missed(name_of(number_of(edge)))
+        else:
+            ledger.headers.put(name_of(number_of(edge)), 1, "/h", 1, "a", state=old)
+    elif thing == "delivery":
+        plan = DeliveryPlan(image_id=image_id, destination=_destination(edge), path=f"/{number_of(edge)}")
+        ledger.deliveries.plan([plan])
+        if old in ("delivered", "failed", "conflict"):
+            (row,) = ledger.deliveries.claim(_destination(edge), 1)
+            assert ledger.deliveries.end(row, old)
+
+
+def take(ledger: Ledger, edge: Edge, ready: Callable[[], None]) -> None:
+    """Takes the step; `ready` is called when all that leads to it is done."""
+    thing, old, new = edge
+    number = number_of(edge)
+    if thing == "image":
+        ready()
+        assert ledger.images.move(ledger.images.get(name_of(number))[0].id, new)
+    elif thing == "source":
+        _take_source(ledger, edge, ready)
+    elif thing == "detector":
+        ready()
+        if new == "missing":
+            _end(ledger, edge, "gone") if old == "expected" else _lose(ledger, edge)
+        else:
+            _end(ledger, edge, *(("done", 0) if new == "present" else ("incomplete", 2)))
+    elif thing == "header":
+        ready()
+        if new == "missing":
+            assert ledger.headers.missed(name_of(number))
+        else:
+            assert ledger.headers.put(name_of(number), 2, "/h2", 1, "b", state=new)
+    else:
+        _take_delivery(ledger, edge, ready)
+
+
+def _take_source(ledger: Ledger, edge: Edge, ready: Callable[[], None]) -> None:
+    _, old, new = edge
+    facts = facts_of(number_of(edge))
+    if new == "claimed":
+        ready()
+        _claim(ledger, edge)
+    elif old == "claimed":
+        (claim,) = ledger.claims.claim(
+            want(*[key for key in keys_of(facts) if key.location == LOCATION]), again=True
+        )
+        files = files_of(facts, LOCATION) if new in ("done", "incomplete") else ()
+        ready()
+        assert ledger.claims.end(claim, Outcome(state=new, files=files))  # type: ignore[arg-type]
+    else:
+        ready()
+        assert ledger.files.open_again(ledger.images.get(facts.obsid)[0].id, LOCATION, "somebody asked")
+
+
+def _take_delivery(ledger: Ledger, edge: Edge, ready: Callable[[], None]) -> None:
+    _, old, new = edge
+    if old == "queued":
+        ready()
+        assert ledger.deliveries.claim(_destination(edge), 1)
+    elif old == "sending":
+        (row,) = ledger.deliveries.claim(_destination(edge), 1)
+        ready()
+        assert ledger.deliveries.end(row, new)
+    else:
+        ready()
+        assert ledger.deliveries.again(_destination(edge), states=[old]) == 1
+
+
+def take_and_die(url: str, edge: Edge, when: str) -> None:
+    """In a process of its own: killed before the commit of the step, or right after it."""
+    ledger = open_ledger(url)
+    ledger.renew()
+
+    def ready() -> None:
+        if when == "before":
+            write = Transaction.write_events
+
+            def write_and_die(self: Transaction, owner: str) -> None:
+                write(self, owner)  # everything is written, and nothing is committed
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            Transaction.write_events = write_and_die  # type: ignore[method-assign]
+
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if type(ledger.database).__name__ == "PostgresDatabase" and when == "before":
+        from raftwright.ledger.postgres import PostgresTransaction
+
+        def ready_postgres() -> None:
+            write = PostgresTransaction.write_events
+
+            def write_and_die(self: PostgresTransaction, owner: str) -> None:
+                write(self, owner)
+                die()
+
+            PostgresTransaction.write_events = write_and_die  # type: ignore[method-assign]
+
+        take(ledger, edge, ready_postgres)
+    else:
+        take(ledger, edge, ready)
+    die()
