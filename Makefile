@@ -19,10 +19,10 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## A simulated ComCam on the network, a forwarder, faults, every pixel verified
+demo: ## A short night of ComCam: killed, caught up, every pixel verified, and its report
 	@tools/setup.sh run
 	@tools/install.sh
-	@tools/demo.sh
+	@tools/demo/demo.sh
 
 .PHONY: test
 test: ## Every test: C++, sanitizers, aarch64, fuzz (short), Python, lint

@@ -190,7 +190,9 @@ class CadenceStore:
     day
         In their names: `<code>_S_<day>_<number>`.
     epoch
-        Unix time at which the first begins; None: as soon as it is prepared.
+        Unix time at which the first begins; None: `delay` seconds after it is prepared.
+    delay
+        As said.
     memory
         Bytes of pixels that are kept at hand. Those of older images are made again when they are asked for.
 
@@ -211,6 +213,7 @@ class CadenceStore:
         start: int = 1,
         day: str = "20261122",
         epoch: float | None = None,
+        delay: float = 0.05,
         memory: int = 1 << 30,
     ) -> None:
         self.frames: Frames = SimulatedFrames(frames) if isinstance(frames, str) else frames
@@ -247,7 +250,7 @@ class CadenceStore:
             prepare()
         if epoch is None:
             self.loaded(start, removed=True)
-            epoch = time.time() + 0.05
+            epoch = time.time() + delay
         self.epoch = epoch
         """Unix time at which the first image begins."""
         self._zero = time.monotonic() - (time.time() - epoch)

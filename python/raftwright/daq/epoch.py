@@ -16,10 +16,11 @@ __all__ = ["dayobs", "read_epoch"]
 _EPOCH: Final = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)(?:\s+([0-9]{8}))?\s*\Z")
 
 
-def read_epoch(text: str | None, day: str | None) -> tuple[float | None, str]:
+def read_epoch(text: str | None, day: str | None, delay: float = 1.0) -> tuple[float | None, str]:
     """When the first image begins (None: as soon as it can), and the day in the names.
 
-    `text` is a Unix time or a file that keeps one; it is made where there is none. Raises FormatError,
+    `text` is a Unix time or a file that keeps one; it is made where there is none, for `delay` seconds from
+    now. Raises FormatError,
     StorageError.
     """
     now = time.time()
@@ -33,7 +34,7 @@ def read_epoch(text: str | None, day: str | None) -> tuple[float | None, str]:
             if match is None:
                 raise FormatError(f"{path}: no time in it; remove it, or name another file with --epoch")
         except FileNotFoundError:
-            began = round(now + 1.0, 3)
+            began = round(now + delay, 3)
             _keep_epoch(path, f"{began:.3f} {day or dayobs(began)}\n")
             return began, day or dayobs(began)
         except (OSError, UnicodeDecodeError) as error:

@@ -53,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Share of the sources that have a gap."""
     memory: Bytes = 1_000_000_000
     """For pixels kept at hand."""
+    first: Seconds = 3.0
+    """From the start to the first image: others want to listen by then."""
     epoch: str = ""
     """File that keeps when the first image began: with it a new start goes on as if there had been none."""
 
@@ -89,7 +91,7 @@ class Simulator(Service):
             distinct=settings.distinct or None,
             losing=settings.losing,
         )
-        began, day = read_epoch(settings.epoch or None, settings.day or None)
+        began, day = read_epoch(settings.epoch or None, settings.day or None, settings.first)
         self.store = CadenceStore(
             frames,
             every=settings.every,
@@ -99,6 +101,7 @@ class Simulator(Service):
             start=settings.start,
             day=day,
             epoch=began,
+            delay=settings.first,
             memory=settings.memory,
         )
         self.server = Server(self.store, settings.bind, name=self.name, observer=self._note)
