@@ -315,6 +315,22 @@ def test_many_threads_of_clients_at_once(serve: Serve, plain: Connect, still: Si
     assert not failures, failures[0]
 
 
+@pytest.mark.parametrize("which", ["control", "data"])
+def test_connections_that_end_for_what_came_through_them_are_counted(
+    serve: Serve, plain: Connect, still: SimulatedStore, which: str
+) -> None:
+    """libzmq ends a connection for a message that is too large, and says nothing to anybody."""
+    server = serve(still)
+    endpoint = server.endpoint if which == "control" else data_of(server)
+    good = plain(server.endpoint)
+    assert good.query("folders")["folders"] == ["raw"]
+    bad = plain(endpoint, RECONNECT_IVL=-1)
+    bad.send_raw(pack(Header(Type.PING, 1)), bytes(2 * MIB))
+    eventually(lambda: server.status()["connections"].get("ended") == 1)
+    assert server.status()["connections"]["made"] == 2
+    assert good.query("folders")["folders"] == ["raw"]
+
+
 # -- keys
 
 
@@ -350,6 +366,7 @@ def test_encryption_and_who_is_let_in(
                 other.socket.setsockopt(zmq.SUBSCRIBE, b"")
             assert other.receive(0.2) is None, "nothing is said to strangers"
     assert server.status()["refused"]["key"] >= 3
+    assert server.status()["connections"]["refused"] >= 9
     assert len([r for r in caplog.records if stranger.public in r.getMessage()]) == 1
     keys.allow("stranger", stranger.public)  # seen at once
     assert plain(server.endpoint, **curve(stranger)).query("folders")["folders"] == ["raw"]

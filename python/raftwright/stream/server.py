@@ -17,6 +17,7 @@ from raftwright.daq.store import Notice, Store
 from raftwright.errors import StorageError, UsageError
 from raftwright.stream import wire
 from raftwright.stream.announcing import Announcer
+from raftwright.stream.attendance import Attendance
 from raftwright.stream.control import Catalogue, Control
 from raftwright.stream.delivery import Delivery
 from raftwright.stream.endpoints import announced, plan, refuse_taken
@@ -112,6 +113,7 @@ class Server:
         self._observer = observer
         self._lock = threading.Lock()
         self._context: zmq.Context[Any] | None = None
+        self._attendance: Attendance | None = None
         self._doorman: Doorman | None = None
         self._parts: list[Control | Announcer | Delivery] = []
         self._endpoints: dict[str, Any] = {}
@@ -137,6 +139,7 @@ class Server:
     def _start(self) -> None:
         assert self._context is not None
         shelf = Shelf(self._store)
+        self._attendance = Attendance(self._context)
         if self._allowed is not None:
             self._doorman = Doorman(self._context, self._allowed, self._refusals)
         for endpoint in (self._plan.control, self._plan.notices, *self._plan.data):
@@ -199,6 +202,8 @@ class Server:
         left = [part for part in self._parts if not part.join(max(0.1, until - time.monotonic()))]
         if self._doorman is not None:
             self._doorman.stop(max(0.1, until - time.monotonic()))
+        if self._attendance is not None:
+            self._attendance.stop(max(0.1, until - time.monotonic()))
         if left:
             _log.warning("server %s: a thread still waits for its store and is left behind", self.name)
         # A store that hangs must not hang us: then `term` waits for its socket in a thread of its own.
@@ -250,6 +255,7 @@ class Server:
             "control": next((dict(p.counts) for p in self._parts if isinstance(p, Control)), {}),
             "notices": next((dict(p.counts) for p in self._parts if isinstance(p, Announcer)), {}),
             "admitted": 0 if self._doorman is None else self._doorman.counts["admitted"],
+            "connections": {} if self._attendance is None else dict(self._attendance.counts),
             "refused": self._refusals.counts(),
             "faults": {} if self._faults is None else self._faults.counts(),
         }
@@ -331,6 +337,8 @@ class Server:
                 if "[" in endpoint:
                     socket.setsockopt(zmq.IPV6, 1)
                 socket.bind(endpoint)
+                if self._attendance is not None:
+                    self._attendance.watch(socket)
                 return socket
             except zmq.ZMQError as error:
                 socket.close(linger=0)
