@@ -211,6 +211,7 @@ class Lookout:
     def _sweep(self) -> int:
         """Returns how many images are left for the next, which goes on where this one ends: images that
         wait for repair do not keep it from the others."""
+        self._heed_another_ledger()
         folder = self._settings.folder or None
         underway = self._store.underway()
         for name in underway:
@@ -341,15 +342,20 @@ class Lookout:
         elif not left:
             self._remember(name, image.id)
 
+    def _heed_another_ledger(self) -> None:
+        """Forgets what was in the ledger where it was lost and made anew, or an older one was put back."""
+        if self._generation == (generation := self._ledger.generation):
+            return
+        self._generation = generation
+        self._announced.clear()
+        with self._lock:
+            self._ended.clear()
+        self._cursor = None
+        self._wanted.set()
+
     def _announce(self, image: ImageInfo, camera: Camera) -> None:
         """The ledger knows of an image, and what it must have, before anything of it is claimed."""
-        if self._generation != (generation := self._ledger.generation):
-            self._generation = generation
-            self._announced.clear()
-            with self._lock:
-                self._ended.clear()
-            self._cursor = None
-            self._wanted.set()
+        self._heed_another_ledger()
         key = (image.name, image.id)
         if self._announced.get(key, -1) >= len(image.sources):
             return
