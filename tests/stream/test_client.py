@@ -293,6 +293,36 @@ def test_a_closed_store(serve: Serve, connect: Connect, still: SimulatedStore) -
             use()
 
 
+def test_a_store_that_is_closed_while_it_is_read(serve: Serve, connect: Connect, live: Any) -> None:
+    """The reader hears that it was closed, and nothing of sockets."""
+    source = live.all[NAME].sources[PLACE]
+    source.arrived, source.final = [(0, len(source.data))], True
+    reading = threading.Event()
+
+    def stall() -> None:
+        reading.set()
+        time.sleep(1.0)
+
+    source.on_read = stall
+    client = connect(serve(live))
+    far = client.image(NAME).source(PLACE)
+    raised: list[Exception] = []
+
+    def read() -> None:
+        try:
+            far.read(0, len(source.data))
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert reading.wait(5)
+    client.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert [type(error) for error in raised] == [UsageError]
+
+
 # -- endpoints and keys
 
 

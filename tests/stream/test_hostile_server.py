@@ -452,3 +452,21 @@ def test_the_log_is_not_flooded(impostor: Make, client: Client, caplog: pytest.L
 
     fetched(client(impostor(data=answer)), seconds=1.0)
     assert len(caplog.records) < 10
+
+
+def test_a_catalogue_without_end_is_refused(
+    impostor: Callable[..., Impostor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that always has more images must not fill the memory."""
+    monkeypatch.setattr("raftwright.stream.client._MOST_NAMES", 50)
+
+    def more(server: Impostor, identity: bytes, header: Header, body: bytes) -> list[Frames]:
+        if header.type is not Type.QUERY:
+            return honest_control(server, identity, header, body)
+        last = int(msgspec.json.decode(body).get("after", "CC_S_20261122_000000").rsplit("_", 1)[1])
+        names = [f"CC_S_20261122_{number:06d}" for number in range(last + 1, last + 11)]
+        return [message(Type.REPLY, header.request, {"images": names, "more": True})]
+
+    server = impostor(control=more)
+    with NetworkStore(server.endpoint) as store, pytest.raises(FormatError, match="more than 50 images"):
+        store.images()

@@ -39,6 +39,8 @@ __all__ = ["NetworkImage", "NetworkSource", "NetworkStore", "open_endpoint"]
 
 _KINDS = get_args(Notice.__annotations__["kind"]) or ("begun", "progress", "complete", "removed", "missed")
 _PAGE = 10_000
+_MOST_NAMES = 5_000_000
+"""Names in a catalogue: a server that goes on for ever would fill the memory."""
 
 
 class NetworkSource:
@@ -228,6 +230,10 @@ class NetworkStore:
             )
             page = [name for name in reply.images if not names or name > names[-1]]
             names.extend(sorted(set(page)))
+            if len(names) > _MOST_NAMES:
+                raise WireError(
+                    "malformed", f"{self.endpoint}: more than {_MOST_NAMES} images"
+                )
             if not reply.more or not page:
                 return names
 

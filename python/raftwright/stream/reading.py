@@ -10,7 +10,7 @@ from typing import Any, Final
 import zmq
 
 from raftwright.daq.store import cut_gaps
-from raftwright.errors import NotFoundError, StorageError
+from raftwright.errors import NotFoundError, StorageError, UsageError
 from raftwright.stream import wire
 from raftwright.stream.connection import Connection
 from raftwright.stream.endpoints import reachable
@@ -75,8 +75,8 @@ class ByteReader:
     def read(self, image: str, location: str, offset: int, target: memoryview) -> None:
         """Fills `target`; what does not come or comes damaged is asked for again.
 
-        Raises NotFoundError (image or source are gone), StorageError (nothing came for the time-out), and
-        FormatError (another protocol).
+        Raises NotFoundError (image or source are gone), StorageError (nothing came for the time-out),
+        FormatError (another protocol), and UsageError (the store was closed meanwhile).
         """
         part = _Part(image, location, offset, target)
         progress = time.monotonic()
@@ -89,6 +89,10 @@ class ByteReader:
             try:
                 good, told = self._attempt(line, part)
                 said = told or said
+            except zmq.ContextTerminated:
+                raise UsageError("the store was closed; open it again") from None
+            except zmq.ZMQError as error:
+                said = f"the connection failed ({error})"
             finally:
                 self._give_back(line, good)
             now = time.monotonic()
