@@ -27,8 +27,8 @@ _log = logging.getLogger("raftwright.service")
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
-_SOURCES: Final = ("simulator", "telemetry")
-"""They end after the others, which finish with their help."""
+_SOURCES: Final = ("telemetry", "simulator")
+"""They end after the others, which finish with their help, one after the other."""
 
 
 class Runner:
@@ -123,8 +123,9 @@ class Runner:
         with self._lock:
             running = list(self.services.items())
             self.services = {}
-        last = [(name, service) for name, service in running if name in _SOURCES]
-        for group in ([pair for pair in running if pair not in last], last):
+        groups = [[pair for pair in running if pair[0] not in _SOURCES]]
+        groups += [[pair for pair in running if pair[0] == source] for source in _SOURCES]
+        for group in groups:
             threads = [
                 threading.Thread(target=self._stop, args=pair, name=f"{pair[0]} end") for pair in group
             ]
