@@ -85,6 +85,7 @@ class Odd:
         self.put = put
         self.objects: dict[str, bytes] = {}
         self.puts: list[str] = []
+        self.kept: list[str] = []
         self.connections = 0
         odd = self
 
@@ -131,12 +132,17 @@ class Odd:
                     return
                 if kept is not None:
                     odd.objects[self.path] = kept
+                    odd.kept.append(self.path)
                 self._answer(200, ETag=f'"{hashlib.md5(body).hexdigest()}"')
 
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_: Any) -> None:
+                """Clients that are killed are no news."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
+import importlib.util
 import os
 import re
 import threading
@@ -42,24 +44,30 @@ class S3Sender:
     """See `Sender`. Raises MissingExtraError without the extra `s3`."""
 
     def __init__(self, destination: Destination) -> None:
-        try:
-            import boto3
-            import botocore.exceptions
-            from lsst.resources import ResourcePath
-        except ImportError as error:
-            raise MissingExtraError(
-                f"destination {destination.name}: needs {error.name}; pip install 'raftwright[s3]'"
-            ) from None
+        for module in ("boto3", "lsst.resources"):
+            if importlib.util.find_spec(module.split(".")[0]) is None:
+                raise MissingExtraError(
+                    f"destination {destination.name}: needs {module}; pip install 'raftwright[s3]'"
+                )
         self._destination = destination
-        self._boto3 = boto3
-        self._errors = botocore.exceptions
-        parts = urlsplit(destination.root)
-        self._profile, _, self._bucket = parts.netloc.rpartition("@")
-        root = destination.root if destination.root.endswith("/") else destination.root + "/"
-        self._root = ResourcePath(root, forceDirectory=True)
+        self._profile, _, self._bucket = urlsplit(destination.root).netloc.rpartition("@")
         self._lock = threading.Lock()
         self._made: Any = None
         self._conditional = True
+
+    # What is slow to import is imported by the first thread that goes there.
+
+    @functools.cached_property
+    def _errors(self) -> Any:
+        import botocore.exceptions
+
+        return botocore.exceptions
+
+    @functools.cached_property
+    def _root(self) -> Any:
+        from lsst.resources import ResourcePath
+
+        return ResourcePath(self._destination.root.rstrip("/") + "/", forceDirectory=True)
 
     # -- the connection
 
@@ -71,6 +79,7 @@ class S3Sender:
             return self._made
 
     def _make(self) -> Any:
+        import boto3
         from botocore.config import Config
 
         wanted = self._destination
@@ -87,7 +96,7 @@ class S3Sender:
             **({"s3": {"addressing_style": "path"}} if endpoint else {}),
         )
         try:
-            session = self._boto3.Session(profile_name=None if key else self._profile or None)
+            session = boto3.Session(profile_name=None if key else self._profile or None)
             return session.client(
                 "s3",
                 endpoint_url=endpoint or None,
