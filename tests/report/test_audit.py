@@ -424,3 +424,23 @@ def test_a_destination_that_is_away_is_asked_three_times(site: Site) -> None:
     assert away.asked == 3
     assert [one.verdict for one in found.values()].count(Verdict.IMPOSSIBLE) == 5
     assert all(What.UNREADABLE in whats(one) for one in found.values() if one.verdict is Verdict.IMPOSSIBLE)
+
+
+def test_versions_and_resends_count_once(site: Site) -> None:
+    """D099: counts are of detectors and names, each once, however often something was written or sent."""
+    later = site.file(1, "R22_S11.v2.fits")
+    later.write_bytes(bytes(BYTES))
+    site.file(1, "R22_S11.v2.json").write_bytes(bytes(500))
+    for path, kind in ((later, "raw"), (later.with_suffix(".json"), "sidecar")):
+        site.archive.run(
+            "INSERT INTO file (image_id, kind, detector, location, version, path, bytes, crc32c, status,"
+            " replaces, written_tai) SELECT 1, ?, 'R22_S11', '22/1', 2, ?, ?, crc32c, 'written', '', 0"
+            " FROM file WHERE image_id = 1 AND kind = ? LIMIT 1",
+            *(kind, str(path), path.stat().st_size, kind),
+        )
+    first = str(site.file(1, "R22_S11.fits"))
+    site.archive.run("UPDATE file SET replaced_by = ?, missing = 7 WHERE path = ?", str(later), first)
+    site.archive.run("UPDATE delivery SET attempts = 5 WHERE image_id = 1")
+    found = site.one(1, oods=True, digests=True)
+    assert (found.verdict, found.found) == (Verdict.OK, 9)
+    assert found.delivered == {"oods": (19, 19)}

@@ -239,3 +239,15 @@ def test_the_form_of_ledgers_is_that_of_the_services() -> None:
 
     assert book._APPLICATION == version.APPLICATION
     assert book._VERSION == version.VERSION
+
+
+def test_a_ledger_in_a_place_that_cannot_be_written(busy: Archive, run: Run) -> None:
+    """Nobody has it open, and the file that readers share cannot be made."""
+    busy.nights.connection.close()
+    path = busy.root / "ledger.db"
+    assert not (busy.root / "ledger.db-wal").exists()
+    # In its place, as root, whom no permission stops: a directory where SQLite wants to make the file.
+    (busy.root / "ledger.db-shm").mkdir()
+    with open_book(str(path)) as book:
+        assert book.value("SELECT count(*) FROM image") == 22
+    assert "Night 2026-11-22" in run("status", busy.root).out

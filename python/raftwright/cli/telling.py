@@ -21,6 +21,11 @@ __all__ = ["told"]
 _MANY: Final = 12
 """More rows than that are told in sums, unless all are asked for."""
 
+_TELLING: Final = frozenset(
+    {"reason", "attempt", "version", "from", "late", "outcome", "replaces", "problems"}
+)
+"""What of the detail of events is worth a place in the table."""
+
 _MARKS: Final = {"present": "#", "incomplete": "+", "expected": ".", "missing": "x"}
 
 
@@ -39,7 +44,7 @@ def told(one: Story, *, everything: bool = False) -> str:
     _headers(lines, one)
     _deliveries(lines, one.deliveries, everything)
     _attempts(lines, one.attempts, everything)
-    _events(lines, one.events, everything)
+    _events(lines, image["obsid"], one.events, everything)
     return str(lines)
 
 
@@ -289,7 +294,7 @@ def _attempts(lines: Lines, attempts: Sequence[Row], everything: bool) -> None:
         lines.add(f"and {count(len(attempts) - len(shown), 'attempt')} more; --all shows them", indent=2)
 
 
-def _events(lines: Lines, events: Sequence[Row], everything: bool) -> None:
+def _events(lines: Lines, obsid: str, events: Sequence[Row], everything: bool) -> None:
     rows: list[tuple[object, ...]] = []
 
     def key(row: Row) -> tuple[object, ...]:
@@ -299,10 +304,9 @@ def _events(lines: Lines, events: Sequence[Row], everything: bool) -> None:
         same = list(group)
         first = same[0]
         subject = f"{len(same)} of them" if len(same) > 1 else "-"
-        if len(same) == 1 and first["thing"] != "image":
-            subject = _subject(first["subject"])
+        if len(same) == 1 and first["subject"] != obsid:
+            subject = _subject(first["subject"]).replace(f"{obsid}_", "")
         step = f"{first['old']} -> {first['new']}" if first["old"] else first["new"]
-        detail = _detail(first["detail"]) if len(same) == 1 else ""
         rows.append(
             (
                 iso(first["at_tai"])[5:],
@@ -310,7 +314,7 @@ def _events(lines: Lines, events: Sequence[Row], everything: bool) -> None:
                 subject,
                 (step, style_of(first["new"])),
                 _short(first["owner"]),
-                detail,
+                _detail(first["detail"]) if len(same) == 1 else "",
             )
         )
     lines.table(("event (TAI)", "of", "which", "what", "by", "detail"), rows, indent=2)
@@ -334,12 +338,15 @@ def _short(owner: str) -> str:
 
 
 def _detail(detail: Any) -> str:
+    """What an event says beyond its step and beyond the tables above; --json has all of it."""
     if not isinstance(detail, Mapping):
         return str(detail)
     return ", ".join(
         f"{key} {value if isinstance(value, str) else json.dumps(value)}"
         for key, value in detail.items()
         if value not in (None, "", {}, [])
+        and key in _TELLING
+        and (key, value) not in (("attempt", 1), ("version", 1))
     )
 
 

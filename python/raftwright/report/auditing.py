@@ -108,14 +108,14 @@ class _Auditor:
         self._files = _grouped(
             book.rows(
                 "SELECT image_id, path, kind, detector, bytes, crc32c, status, replaced_by, missing FROM file"
-                f" WHERE image_id IN ({marks})",
+                f" WHERE image_id IN ({marks}) ORDER BY id",
                 *ids,
             )
         )
         self._detectors = _grouped(
             book.rows(
                 "SELECT image_id, detector, state, reason, missing_pixels FROM detector"
-                f" WHERE image_id IN ({marks})",
+                f" WHERE image_id IN ({marks}) ORDER BY detector",
                 *ids,
             )
         )
@@ -129,7 +129,7 @@ class _Auditor:
         self._deliveries = _grouped(
             book.rows(
                 "SELECT image_id, id, destination, path, target, bytes, crc32c, state, reason, queued_tai"
-                f" FROM delivery WHERE image_id IN ({marks})",
+                f" FROM delivery WHERE image_id IN ({marks}) ORDER BY id",
                 *ids,
             )
         )

@@ -123,29 +123,47 @@ def open_book(url: str) -> Book:
 def _sqlite(path: Path) -> Book:
     if not path.is_file():
         raise NotFoundError(f"{path}: there is no ledger; name its archive or give --ledger")
+    try:
+        try:
+            connection, application, version = _connect(path, "mode=ro")
+        except sqlite3.OperationalError:
+            if os.path.lexists(f"{path}-wal"):
+                raise
+            # Nobody has it open, and we must not make the file that readers share: nothing changes under us.
+            connection, application, version = _connect(path, "mode=ro&immutable=1")
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            raise FormatError(f"{path}: is no ledger, or a damaged one ({error})") from None
+        raise StorageError(None, f"the ledger cannot be read ({error})", str(path)) from error
+    if application != _APPLICATION:
+        connection.close()
+        raise FormatError(f"{path}: is no ledger; name its archive or give --ledger")
+    if version != _VERSION:
+        connection.close()
+        raise FormatError(
+            f"{path}: is a ledger of version {version}, this release reads {_VERSION}; bring it up to date "
+            "with `raftwright ledger upgrade`, or use the release that it belongs to"
+        )
+    return Book(connection, str(path), postgres=False)
+
+
+def _connect(path: Path, how: str) -> tuple[sqlite3.Connection, int, int]:
     from urllib.parse import quote
 
-    place = f"file:{quote(os.path.abspath(path))}?mode=ro"
+    place = f"file:{quote(os.path.abspath(path))}?{how}"
+    connection = sqlite3.connect(place, uri=True, timeout=_BUSY, isolation_level=None)
     try:
-        connection = sqlite3.connect(place, uri=True, timeout=_BUSY, isolation_level=None)
         connection.execute("PRAGMA mmap_size = 268435456")
         connection.execute("PRAGMA cache_size = -65536")
         # One moment for all that is asked.
         connection.execute("BEGIN")
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            raise FormatError(f"{path}: is no ledger, or a damaged one ({error})") from None
-        raise StorageError(None, f"the ledger cannot be read ({error})", str(path)) from error
-    if application != _APPLICATION:
-        raise FormatError(f"{path}: is no ledger; name its archive or give --ledger")
-    if version != _VERSION:
-        raise FormatError(
-            f"{path}: is a ledger of version {version}, this release reads {_VERSION}; bring it up to date "
-            "with `raftwright ledger upgrade`, or use the release that it belongs to"
-        )
-    return Book(connection, str(path), postgres=False)
+        connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection, application, version
 
 
 def _postgres(url: str) -> Book:
