@@ -76,7 +76,8 @@ def test_start_is_date_obs_and_date_beg_and_trigger_is_none_of_them() -> None:
 
 def test_date_is_after_the_end_after_the_begin() -> None:
     """D100: all three are TAI."""
-    exposure = COMCAM.exposure(1, begin=times.now() * 1e-9 - 20.0)
+    day = time.strftime("%Y%m%d", time.gmtime(time.time() - 43200))
+    exposure = COMCAM.exposure(1, begin=times.now() * 1e-9 - 20.0, day=day)
     header = build_header(COMCAM.spec, COMCAM.collected(exposure))
     values = header.values
     assert str(values["DATE"]) >= str(values["DATE-END"]) >= str(values["DATE-BEG"])
