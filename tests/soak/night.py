@@ -1,6 +1,7 @@
 """A night of small images under faults: a server and forwarders as processes, killed at random moments.
 
     python tests/soak/night.py --images 10000        # or: make soak
+    python tests/soak/night.py --images 1000 --site  # with telemetry, header service, archiver, catch-up
 
 What must hold at the end, whatever happened in between, `check_night` checks: every pixel of every image
 is right or exactly marked, no file is lost, none is there twice, none is torn, and the ledger says what the
@@ -30,9 +31,13 @@ FAULTS = (
     "drop=0.02,duplicate=0.02,reorder=0.02,corrupt=0.02,delay=0.01:0.1s,stall=0.004:6s,cut=0.003,"
     "wrong-length=0.01,garbage=0.01,lose-notice=0.02,die=0.0005"
 )
+TELEMETRY_FAULTS = (
+    "{late: 0.02, never: 0.01, twice: 0.01, doubled: 0.02, nan: 0.02, lost: 0.01, shuffled: 0.02}"
+)
 REGISTERS = [3, 0, 20, 0, 0, 5, 0, 14, 0, 2, 1]
 """28 x 16 pixels a segment."""
 CAMERA = "LSSTComCam"
+DESTINATIONS = ("observers", "backup")
 DAY = "20261122"
 
 
@@ -52,6 +57,8 @@ class Night:
     faults: str = FAULTS
     registers: Sequence[int] = tuple(REGISTERS)
     """Shape of the readouts. Chunks have at least 1 MiB: only a larger source can come in part."""
+    site: bool = False
+    """Whether the other services of a site run too, and are killed too."""
     place: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="raftwright-soak-")))
 
     @property
@@ -131,6 +138,7 @@ def run_night(night: Night) -> dict[str, Any]:
     place.mkdir(parents=True, exist_ok=True)
     endpoint = f"tcp://127.0.0.1:{_free_ports(4)}"
     epoch = place / "epoch"
+    site = _site(night, endpoint) if night.site else {}
     settings = place / "forwarder.yaml"
     settings.write_text(f"chunk: {1 << 20}\n")
     server = Program(
@@ -148,21 +156,24 @@ def run_night(night: Night) -> dict[str, Any]:
         )
         for number in range(night.forwarders)
     ]
+    programs = {f"forwarder {number}": one for number, one in enumerate(forwarders)} | site
     kills: Counter[str] = Counter()
     begun = time.monotonic()
     try:
-        _play(night, chance, server, forwarders, kills)
+        _play(night, chance, server, programs, kills)
         died = server.starts - 1
         server.end()
         server.start()  # no faults any more
-        _settle(night, server, forwarders, place)
-        for program in forwarders:
+        _settle(night, server, programs)
+        for name, program in programs.items():
             code = program.end()
-            assert code == 0, f"a forwarder ended with {code} when it was asked to stop: see {program._log}"
+            assert code == 0, f"{name} ended with {code} when it was asked to stop: see {program._log}"
     finally:
-        for program in (server, *forwarders):
+        for program in (server, *programs.values()):
             program.end(patience=10)
     found = check_night(night)
+    if night.site:
+        found |= check_site(night)
     return {
         "images": night.images,
         "seed": night.seed,
@@ -174,46 +185,113 @@ def run_night(night: Night) -> dict[str, Any]:
     }
 
 
+def _site(night: Night, endpoint: str) -> dict[str, Program]:
+    """The other services of the site, from one file."""
+    place = night.place
+    observers, backup = place / "observers", place / "backup"
+    for directory in (observers, backup):
+        directory.mkdir()
+    (place / "site.yaml").write_text(
+        f"""
+site: {{name: soak, camera: {CAMERA}}}
+archive: {{root: {place / "archive"}}}
+ledger: {{url: "sqlite:///{place / "ledger.db"}"}}
+daq: {{endpoint: "{endpoint}"}}
+telemetry: {{exposure: 0.1 s, faults: {TELEMETRY_FAULTS}}}
+header: {{deadline: 2 s}}
+catchup: {{every: 2 s, young: 5 s, give_way: 1 s, deadline: 3 s, retry: 1 s}}
+archiver:
+  destinations:
+    - {{name: observers, kind: directory, root: {observers}}}
+    - {{name: backup, kind: directory, root: {backup}, link: never, what: [raw, sidecar]}}
+"""
+    )
+    parts = {"observatory": "telemetry,header", "archiver": "archiver", "catchup": "catchup"}
+    return {
+        name: Program(place / f"{name}.log", "up", str(place / "site.yaml"), "--only", services)
+        for name, services in parts.items()
+    }
+
+
 def _play(
-    night: Night, chance: random.Random, server: Program, forwarders: list[Program], kills: Counter[str]
+    night: Night, chance: random.Random, server: Program, programs: dict[str, Program], kills: Counter[str]
 ) -> None:
     end = time.monotonic() + night.images * night.every + 2
     next_kill = time.monotonic() + chance.expovariate(1 / night.kill_every) if night.kill_every else end
     while time.monotonic() < end:
         server.start("--faults", night.faults, "--fault-seed", str(chance.randrange(2**32)))
-        for program in forwarders:
+        for program in programs.values():
             program.start()
         time.sleep(0.05)
         if time.monotonic() >= next_kill:
             next_kill = time.monotonic() + chance.expovariate(1 / night.kill_every)
-            victim = chance.choice([server, *forwarders])
+            name, victim = chance.choice([("server", server), *programs.items()])
             if victim.running:
                 victim.end(signal.SIGKILL)
-                kills["server" if victim is server else "forwarder"] += 1
+                kills[name.split()[0]] += 1
             time.sleep(chance.random() * 0.5)
 
 
-def _settle(night: Night, server: Program, forwarders: list[Program], place: Path) -> None:
+def _settle(night: Night, server: Program, programs: dict[str, Program]) -> None:
     """Waits until the ledger knows every image as complete."""
     end = time.monotonic() + night.settle
     left: list[str] = night.names
-    while left and time.monotonic() < end:
+    quiet = time.monotonic()
+    # Headers that come late bring later sidecars, which are delivered too.
+    while time.monotonic() < end and (left or time.monotonic() - quiet < (15.0 if night.site else 0.0)):
         server.start()
-        for program in forwarders:
+        for program in programs.values():
             program.start()
         time.sleep(0.5)
-        left = _unfinished(night, place)
+        left = _unfinished(night)
+        if left:
+            quiet = time.monotonic()
     assert not left, f"{len(left)} images are not complete {night.settle} s after the last fault: {left[:5]}"
 
 
-def _unfinished(night: Night, place: Path) -> list[str]:
+def _unfinished(night: Night) -> list[str]:
     from raftwright.ledger import open_ledger
 
-    with open_ledger(place / "ledger.db", read_only=True) as ledger:
+    with open_ledger(night.place / "ledger.db", read_only=True) as ledger:
         states: dict[str, Counter[str]] = {}
         for unit in ledger.claims.units():
             states.setdefault(unit.image, Counter())[unit.state] += 1
-    return [name for name in night.names if states.get(name) != Counter(done=3)]
+        left = {name for name in night.names if states.get(name) != Counter(done=3)}
+        if night.site and not left:
+            whole, last = set(), 0
+            while page := ledger.images.select(after_id=last):
+                last = page[-1].id
+                whole |= {image.obsid for image in page if image.state == "complete"}
+            left = set(night.names) - whole
+            counts = ledger.deliveries.counts()
+            if not left and any(counts.get(name, {}).keys() != {"delivered"} for name in DESTINATIONS):
+                left = {f"deliveries: {counts}"}
+    return sorted(left)
+
+
+def check_site(night: Night) -> dict[str, Any]:
+    """Compares what was delivered with the archive. Raises AssertionError."""
+    from raftwright.ledger import open_ledger
+
+    archive = night.place / "archive"
+    files = {path.name: path for path in archive.rglob("*_R??_S??*") if path.suffix in (".fits", ".json")}
+    for name in DESTINATIONS:
+        copies: dict[str, Path] = {}
+        for copy in (night.place / name).rglob("*_R??_S??*"):
+            assert copy.name not in copies, f"{copy} is there twice"
+            copies[copy.name] = copy
+        assert set(copies) == set(files), (
+            f"{name} lacks {sorted(set(files) - set(copies))[:3]}, has {sorted(set(copies) - set(files))[:3]}"
+        )
+        for copy in copies.values():
+            assert copy.read_bytes() == files[copy.name].read_bytes(), f"{copy} is not what the archive has"
+    with open_ledger(night.place / "ledger.db", read_only=True) as ledger:
+        states, last = Counter[str](), 0
+        while page := ledger.images.select(after_id=last):
+            last = page[-1].id
+            states.update(image.header_state for image in page)
+        delivered = {name: counts.get("delivered", 0) for name, counts in ledger.deliveries.counts().items()}
+    return {"headers": dict(states), "delivered": delivered}
 
 
 def check_night(night: Night) -> dict[str, Any]:
@@ -303,6 +381,7 @@ def main() -> None:
         default=tuple(REGISTERS),
         help="of the readouts, e.g. 3,0,136,0,0,5,0,118,0,2,1 for sources of two chunks",
     )
+    parser.add_argument("--site", action="store_true", help="all services of a site, killed too")
     parser.add_argument("--place", type=Path)
     parser.add_argument("--json", action="store_true", help="print nothing but the result")
     parser.add_argument("--keep", action="store_true", help="leave the archive where it is")
@@ -314,6 +393,7 @@ def main() -> None:
         kill_every=options.kill_every,
         settle=options.settle,
         registers=options.registers,
+        site=options.site,
     )
     if options.place is not None:
         night.place = options.place
