@@ -189,6 +189,30 @@ def test_a_disk_that_is_stuck_costs_no_memory(
     assert {row.image for row in rows} == {name_of(number) for number in range(1, 31)}
 
 
+def test_a_disk_that_is_stuck_does_not_keep_what_comes_from_being_received(
+    daq: HandStore, many: list[HandImage], serve: Serve, run: Run, disk: Disk, out: Path, tmp_path: Path
+) -> None:
+    """Images that come while the disk hangs are taken off the DAQ as long as there is memory for them."""
+    ledger = tmp_path / "ledger.db"
+    server = serve(limits=Limits())
+    program = run(server.endpoint, "--ledger", str(ledger), "--memory", "128MiB", env=disk.env)
+    daq.put(many[0])
+    wait_for(lambda: states_of(ledger)["done"] == 3, 20, [program])
+    disk.stall()
+    before = _sent(server)
+    for image in many[1:5]:
+        daq.put(image)
+    packed = sum(source.base.bytes for source in many[0].sources.values())
+    wait_for(lambda: _sent(server) - before == 4 * packed, 10, [program])
+    assert len(fits_in(out)) == 9
+    disk.heal()
+    wait_for(lambda: states_of(ledger) == {"done": 15}, 20, [program])
+    assert program.end() == 0
+    assert {row.status for row in rows_of(ledger)} == {"written"}
+    manifests = list(out.glob("*/*/*_expectedSensors.json"))
+    assert len(manifests) == 5
+
+
 def _sent(server: Server) -> int:
     """Bytes of pixels."""
     return int(server.status()["data"].get("bytes", 0))

@@ -1,9 +1,12 @@
-"""From a unit that waits to one that is received: claim, directory, manifest, readout."""
+"""From a unit that waits to one that is received: claim, a look at the disk, readout."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import threading
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +20,7 @@ from raftwright.service.context import bound, carried
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from raftwright.capture.places import Places
     from raftwright.capture.schedule import Schedule
     from raftwright.capture.settings import CaptureSettings
     from raftwright.capture.troubles import Troubles
@@ -37,7 +41,8 @@ _SOON: Final = 0.1
 
 
 class Dispatcher:
-    """One thread that takes units from the schedule and makes them ready.
+    """One thread that takes units from the schedule and makes them ready, and one that looks first whether
+    old ones are on the disk already: that may hang, and the live ones do not wait for it.
 
     `receive` gets what is to be received, `standing` what is whole on the disk already, `end` what cannot be,
     and `refused`, once it is out of hand, what somebody else has. `admit` says how many may be begun now,
@@ -52,6 +57,7 @@ class Dispatcher:
         pool: Pool | None,
         metrics: Metrics,
         troubles: Troubles,
+        places: Places,
         *,
         receive: Callable[[Work], None],
         standing: Callable[[Work], None],
@@ -67,6 +73,7 @@ class Dispatcher:
         self._pool = pool
         self._metrics = metrics
         self._troubles = troubles
+        self._places = places
         self._receive = receive
         self._standing = standing
         self._end = end
@@ -76,22 +83,30 @@ class Dispatcher:
         self._again = again
         self._stop = threading.Event()
         self._outputs: OrderedDict[tuple[str, str], ImageOutput] = OrderedDict()
-        self._thread = threading.Thread(target=carried(self._run), name="dispatch", daemon=True)
+        self._old: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=carried(self._run), name="dispatch", daemon=True),
+            threading.Thread(target=carried(self._run_old), name="dispatch-old", daemon=True),
+        ]
 
     def start(self) -> None:
         """Begins."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, timeout: float) -> None:
         """Takes nothing more."""
         self._stop.set()
         self._schedule.nudge()
-        self._thread.join(timeout)
+        end = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.1, end - time.monotonic()))
+            self._old.put(None)  # the second ends when the first gives it nothing more
 
     @property
     def threads(self) -> list[threading.Thread]:
-        """The one."""
-        return [self._thread]
+        """Both."""
+        return self._threads
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -138,17 +153,43 @@ class Dispatcher:
                 self._others(work)
                 continue
             with bound(**work.about):
-                self._begin(work, work.claim)
+                self._attempt(work, self._begin)
 
-    def _begin(self, work: Work, claim: Claim) -> None:
-        self._claimed(work, claim)
+    def _begin(self, work: Work) -> None:
+        assert work.claim is not None
+        self._claimed(work, work.claim)
+        work.output = self._output(work)
+        if work.live and work.claim.attempt == 1:
+            self._make_ready(work)
+        else:
+            self._old.put(work)
+
+    def _run_old(self) -> None:
+        """Somebody may have written these and died before the ledger knew."""
+        while (work := self._old.get()) is not None:
+            with bound(**work.about):
+                if self._stop.is_set():
+                    self._end(work, Outcome(state="open", reason="it was given up at the end of the service"))
+                else:
+                    self._attempt(work, self._look)
+            del work
+
+    def _attempt(self, work: Work, step: Callable[[Work], None]) -> None:
         try:
-            self._prepare(work)
+            step(work)
         except RaftwrightError as error:
             self._refused(work, error)
         except Exception as error:
             _log.exception("%s %s cannot be begun", work.image.name, work.source.location)
             self._refused(work, error)
+
+    def _look(self, work: Work) -> None:
+        assert work.output is not None
+        work.standing = work.output.standing(work.board)
+        if work.wanted:
+            self._make_ready(work)
+        else:
+            self._standing(work)
 
     def _give_back(self, works: list[Work]) -> None:
         for work in works:
@@ -170,15 +211,8 @@ class Dispatcher:
             work.slab.discard()
             work.slab = None
 
-    def _prepare(self, work: Work) -> None:
-        assert work.claim is not None
-        work.output = self._output(work)
-        if not work.live or work.claim.attempt > 1:
-            # Somebody may have written it and died before the ledger knew.
-            work.standing = work.output.standing(work.board)
-            if not work.wanted:
-                self._standing(work)
-                return
+    def _make_ready(self, work: Work) -> None:
+        assert work.output is not None
         registers = work.source.registers
         layout = work.board.layout
         if self._pool is not None:
@@ -198,10 +232,13 @@ class Dispatcher:
                 layout, registers.width, registers.height, pixels=False, compressed=True
             )
         self._receive(work)
-        work.output.warm(work.board, registers.geometry)  # while the first chunks are on their way
+        # While the first chunks are on their way. It is no longer ours: what is wrong here, the writer meets.
+        self._places.begin(work.output)
+        with contextlib.suppress(RaftwrightError):
+            work.output.warm(work.board, registers.geometry)
 
     def _output(self, work: Work) -> ImageOutput:
-        """The files of an image; its directory and manifest are made with the first unit."""
+        """The files of an image."""
         key = (work.image.name, work.image.id)
         output = self._outputs.get(key)
         if output is None:
@@ -213,8 +250,6 @@ class Dispatcher:
                 durable=self._settings.durable,
                 versions=True,
             )
-            output.make_directory()
-            output.write_manifest()
             self._outputs[key] = output
             while len(self._outputs) > _OUTPUTS:
                 self._outputs.popitem(last=False)

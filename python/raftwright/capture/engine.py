@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from raftwright.capture.account import Account
 from raftwright.capture.dispatch import Dispatcher
 from raftwright.capture.heading import Heading
+from raftwright.capture.places import Places
 from raftwright.capture.receiving import Receivers
 from raftwright.capture.schedule import Schedule
 from raftwright.capture.writing import Writers
@@ -79,7 +80,8 @@ class Engine:
         self.schedule = Schedule(settings.memory, settings.credit, backlog_share)
         self.account = Account(claims, self.schedule, metrics, publisher, observer)
         self.heading = Heading(settings, metrics, self._headed)
-        self.writers = Writers(settings, claims, metrics, troubles, self.heading.add, self._told)
+        self.places = Places()
+        self.writers = Writers(settings, claims, metrics, troubles, self.places, self.heading.add, self._told)
         self.receivers = Receivers(settings, store, metrics, self._received, meter)
         self.dispatcher = Dispatcher(
             settings,
@@ -88,6 +90,7 @@ class Engine:
             pool,
             metrics,
             troubles,
+            self.places,
             receive=self.receivers.give,
             standing=self.writers.found,
             end=self.writers.enter,
@@ -114,6 +117,7 @@ class Engine:
 
     def start(self) -> None:
         """Begins."""
+        self.places.start()
         self.writers.start()
         self.heading.start()
         self.receivers.start()
@@ -128,6 +132,7 @@ class Engine:
         self.receivers.stop(10.0)
         self.heading.stop(5.0)
         self.writers.stop(max(5.0, min(self._settings.drain, 30.0)))
+        self.places.stop(1.0)
 
     @property
     def idle(self) -> bool:
@@ -142,6 +147,7 @@ class Engine:
             *self.receivers.threads,
             *self.heading.threads,
             *self.writers.threads,
+            *self.places.threads,
         ]
 
     # -- from hand to hand

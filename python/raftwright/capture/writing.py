@@ -24,6 +24,7 @@ from raftwright.service.context import bound, carried
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from raftwright.capture.places import Places
     from raftwright.capture.settings import CaptureSettings
     from raftwright.capture.troubles import Troubles
     from raftwright.capture.work import Work
@@ -52,6 +53,7 @@ class Writers:
         claims: Claims,
         metrics: Metrics,
         troubles: Troubles,
+        places: Places,
         hold: Callable[[Work], bool],
         told: Callable[[Work, Outcome, SourceReport | None], None],
     ) -> None:
@@ -59,6 +61,7 @@ class Writers:
         self._claims = claims
         self._metrics = metrics
         self._troubles = troubles
+        self._places = places
         self._hold = hold
         self._told = told
         self._queue: queue.SimpleQueue[tuple[Work, Outcome | None, SourceReport | None] | None] = (
@@ -183,6 +186,7 @@ class Writers:
         pause = _FIRST_PAUSE
         while True:
             try:
+                self._places.make(work.output)
                 report = work.output.write(source, created=created, detectors=work.wanted)
             except StorageError as error:
                 problem = error
