@@ -88,6 +88,8 @@ class Need:
     board: Board | None = None
     fetch: bool = False
     """Whether it is to be fetched now."""
+    underway: bool = False
+    """Whether we are at it."""
     reason: str = ""
     """Why not, otherwise."""
     for_good: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ __all__ = ["ROLE", "GivingWay", "others_at_work", "take_role"]
 
 ROLE: Final = "catchup"
 _MOST: Final = 64
+_LOOK: Final = 0.1
 _TURN: Final = 2.0
 """Seconds for which one goes on after it gave way for long enough."""
 
@@ -44,7 +46,8 @@ def others_at_work(ledger: Ledger) -> bool:
 
 
 class GivingWay:
-    """Says whether it is our turn. `look` is called often, by one thread.
+    """Says whether it is our turn. `look` is called often, and asks not more often than ten times a second.
+    Thread-safe.
 
     Who gave way for `longest` seconds has a turn of its own: images that are worked on for hours do not stop
     what was missed for good.
@@ -55,9 +58,8 @@ class GivingWay:
         self._longest = longest
         self._busy = busy
         self._since: float | None = None
-        self.seconds = 0.0
-        """How long it gave way, in all."""
-        self._looked = time.monotonic()
+        self._lock = threading.Lock()
+        self._looked = -_LOOK
 
     @property
     def quiet(self) -> bool:
@@ -71,15 +73,15 @@ class GivingWay:
 
     def look(self) -> None:
         """Raises what `busy` raises; then it is as it was."""
-        busy = self._busy()
-        now = time.monotonic()
-        if self._meter.quiet:
-            self.seconds += now - self._looked
-        self._looked = now
-        if not busy:
-            self._since = None
-            self._meter.quiet = False
-            return
-        if self._since is None or now - self._since >= self._longest + _TURN:
-            self._since = now
-        self._meter.quiet = now - self._since < self._longest
+        with self._lock:
+            if time.monotonic() - self._looked < _LOOK:
+                return
+            busy = self._busy()
+            self._looked = now = time.monotonic()
+            if not busy:
+                self._since = None
+                self._meter.quiet = False
+                return
+            if self._since is None or now - self._since >= self._longest + _TURN:
+                self._since = now
+            self._meter.quiet = now - self._since < self._longest

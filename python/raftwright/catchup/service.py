@@ -341,7 +341,14 @@ class CatchUp(Service):
         """How many units may be begun now."""
         assert self.engine is not None
         assert self.giving_way is not None
-        if self.giving_way.quiet or self.phase == "stopping":
+        if not self.engine.schedule.waiting() or self.phase == "stopping":
+            return 0
+        try:
+            self.giving_way.look()
+        except RaftwrightError as error:
+            self.troubles.failed("giving way", error)
+            return 0
+        if self.giving_way.quiet:
             return 0
         most = self.settings.units if self.giving_way.alone else 1
         return max(0, most - self.engine.schedule.in_hand())

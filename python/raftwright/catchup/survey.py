@@ -19,6 +19,7 @@ from raftwright.catchup.findings import Finding, Findings
 from raftwright.catchup.listing import Listed, Listing, order_of
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
 from raftwright.ledger import facts_of, tai
+from raftwright.ledger.rows import plain_id
 from raftwright.rawfile import times
 from raftwright.rawfile.names import ImageName, image_directory, raw_file_name, sidecar_path
 from raftwright.service import bound
@@ -195,7 +196,9 @@ class Survey:
             if self.settings.folder and info.folder != self.settings.folder:
                 self._settle(name, self.settings.whole)
                 return
-            camera = find_camera(info.camera)
+            camera = _camera(info.camera)
+            if camera is None:
+                raise FormatError(f"{name}: there is no camera {ascii(info.camera)[:80]}; give a camera file")
         self.findings.forget(name)
         if info is not None:
             wait = self._too_young(name, info)
@@ -205,10 +208,12 @@ class Survey:
             if wait > 0:
                 self._settle(name, wait)
                 return
+        rows = self._known(name, info, camera)
+        # After the rows: what they say is written stands by now.
         there = disk.look(self._root, each.name) if self.disk else None
         needs: list[tuple[Need, Known | None]] = []
-        for known in self._known(name, info, camera):
-            same = known is not None and info is not None and known.image.daq_id == info.id
+        for known in rows:
+            same = known is not None and info is not None and known.image.daq_id == plain_id(info.id)
             described = info if known is None or same else None
             if known is not None and camera is None:
                 camera = _camera(known.image.camera)
@@ -222,7 +227,7 @@ class Survey:
             return [None]
         rows = ledger.images.get(name)
         if info is not None and camera is not None and not self._dry:
-            known = [row for row in rows if row.daq_id == info.id]
+            known = [row for row in rows if row.daq_id == plain_id(info.id)]
             if not known or not known[0].expected_detectors:
                 ledger.images.announce(facts_of(info, camera))
                 rows = ledger.images.get(name)
@@ -234,7 +239,7 @@ class Survey:
                 ledger.files.of(row.id, "raw"),
             )
             for row in rows
-            if info is None or row.daq_id == info.id
+            if info is None or row.daq_id == plain_id(info.id)
         ]
         return found or [None]
 
@@ -249,6 +254,7 @@ class Survey:
         gaps: dict[str, int] = {}
         if known is None and there is not None:
             gaps = self._gaps(name, camera, there)
+        busy = self._busy(str(name), known)
         needs = compare(
             name,
             camera,
@@ -256,13 +262,16 @@ class Survey:
             known,
             there,
             detectors=self._selection.detectors,
-            busy=self._busy(str(name), known),
+            busy=busy,
             tries=self.settings.tries,
             now=tai(),
             again=self._again,
             gaps_on_disk=gaps,
         )
         for need in needs:
+            if self._ledger is not None and busy.get(need.location) == self._ledger.owner:
+                need.fetch = need.underway = True
+                need.reason = "it is being fetched"
             if info is None and self.daq:
                 need.gone = need.for_good = True
                 need.reason = "the DAQ has this image no more"
@@ -321,13 +330,16 @@ class Survey:
         self.findings.put(name, findings)
         if works and not self._dry:
             self._offer(works)
-        if not needs and self._ledger is not None and not self._dry:
+        if not works and self._ledger is not None and not self._dry:
+            done = ("complete", "incomplete", "lost") if needs else ("complete",)
             for row in self._ledger.images.get(name):
-                if row.state != "complete" and (info is None or row.daq_id == info.id):
+                if row.state not in done and (info is None or row.daq_id == plain_id(info.id)):
                     mending.judge(self._ledger, row)
         self._settle(name, wait if needs else self.settings.whole)
 
     def _act_on(self, each: Listed, info: ImageInfo | None, need: Need, known: Known | None) -> Work | None:
+        if need.underway:
+            return None
         if not need.fetch:
             if known is None or self._ledger is None or self._dry or not need.for_good:
                 return None
