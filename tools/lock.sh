@@ -8,6 +8,6 @@ compile() {
   .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-emit-index-url \
     --custom-compile-command "make lock" --group build --output-file "$output" pyproject.toml "$@"
 }
-compile requirements/test.txt --extra show --extra ledger --extra postgres --extra kafka --extra s3 --extra report \
+compile requirements/test.txt --extra show --extra ledger --extra postgres --extra kafka --extra s3 \
   --extra test --extra bench --extra dev
 compile requirements/run.txt --extra show --constraint requirements/test.txt

@@ -32,7 +32,6 @@ _PACKAGES = (
     "pyzmq",
     "typer",
     "rich",
-    "structlog",
     "prometheus-client",
     "pillow",
     "fitsio",
