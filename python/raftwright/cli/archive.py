@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,15 +12,21 @@ import typer
 
 from raftwright.cli.console import console
 from raftwright.cli.figures import count
-from raftwright.cli.options import JsonOption, duration
-from raftwright.cli.signals import stopped_by_signals
+from raftwright.cli.options import (
+    ControlOption,
+    EventsOption,
+    JsonOption,
+    MetricsOption,
+    OutOption,
+    UntilIdleOption,
+    duration,
+)
+from raftwright.cli.signals import heard, left_over, stopped_by_signals
 
 if TYPE_CHECKING:
     from raftwright.archiver import Archiver
 
 __all__ = ["archive"]
-
-_TICK = 0.1
 
 
 def archive(
@@ -34,9 +39,7 @@ def archive(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[
-        str | None, typer.Option("--out", metavar="DIR", help="Root of the archive.", show_default=False)
-    ] = None,
+    out: OutOption = None,
     ledger: Annotated[
         str | None,
         typer.Option(
@@ -56,33 +59,14 @@ def archive(
             show_default=False,
         ),
     ] = None,
-    events: Annotated[
-        str | None,
-        typer.Option("--events", metavar="URL", help="Where events are told.", show_default=False),
-    ] = None,
+    events: EventsOption = None,
     listen: Annotated[
         list[str] | None,
         typer.Option("--listen", metavar="URL", help="Events of the others.", show_default=False),
     ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics", metavar="HOST:PORT", help="Page of figures; port 0: any.", show_default=False
-        ),
-    ] = None,
-    control: Annotated[
-        str | None,
-        typer.Option("--control", metavar="ENDPOINT", help="Control socket.", show_default=False),
-    ] = None,
-    until_idle: Annotated[
-        str | None,
-        typer.Option(
-            "--until-idle",
-            metavar="TIME",
-            help="Stop when nothing was to do for so long.",
-            show_default=False,
-        ),
-    ] = None,
+    metrics: MetricsOption = None,
+    control: ControlOption = None,
+    until_idle: UntilIdleOption = None,
     json: JsonOption = False,
 ) -> None:
     """Find out whether images are complete, and deliver their files.
@@ -106,7 +90,7 @@ def archive(
     )
     found = configuration.load(config or (), options=options, text="archiver: {}")
     archiver = _made(found, events, listen, metrics, control)
-    patience = None if until_idle is None else duration(until_idle, "--until-idle")
+    patience = duration(until_idle, "--until-idle")
     news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
     archiver.observer = lambda what, facts: news.put(facts) if what == "image" else None
     log = found.common.log
@@ -117,10 +101,8 @@ def archive(
             _tell(archiver, news, patience)
         finally:
             archiver.stop()
-    while not news.empty():
-        item = news.get()
-        if item is not None:
-            _image(item)
+    for item in left_over(news):
+        _image(item)
     console.event("stopped", {"archive": str(archiver.places.root)})
 
 
@@ -182,18 +164,7 @@ def _ready(archiver: Archiver) -> None:
 def _tell(
     archiver: Archiver, news: queue.SimpleQueue[Mapping[str, Any] | None], patience: float | None
 ) -> None:
-    busy = time.monotonic()
-    while True:
-        try:
-            item = news.get(timeout=_TICK if patience is not None else 3600.0)
-        except queue.Empty:
-            if not archiver.idle:
-                busy = time.monotonic()
-            elif patience is not None and time.monotonic() - busy >= patience:
-                return
-            continue
-        if item is None:
-            return
+    for item in heard(news, lambda: archiver.idle, patience):
         _image(item)
 
 

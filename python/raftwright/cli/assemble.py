@@ -19,6 +19,7 @@ from raftwright.cli.options import (
     LocationsOption,
     RaftsOption,
     SalvageOption,
+    SyncOption,
     ThreadsOption,
     names,
 )
@@ -57,9 +58,7 @@ def assemble(
     locations: LocationsOption = None,
     camera: CameraOption = None,
     threads: ThreadsOption = None,
-    durable: Annotated[
-        bool, typer.Option("--sync/--no-sync", help="Wait until the files are safely on the disk.")
-    ] = True,
+    durable: SyncOption = True,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:

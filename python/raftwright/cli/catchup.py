@@ -13,7 +13,22 @@ import typer
 
 from raftwright.cli.console import console
 from raftwright.cli.figures import count, seconds, size
-from raftwright.cli.options import DryRunOption, JsonOption, duration, names, octets
+from raftwright.cli.options import (
+    ConfigOption,
+    ControlOption,
+    DryRunOption,
+    EventsOption,
+    FolderOption,
+    JsonOption,
+    KeysOption,
+    KeyStoreOption,
+    MetricsOption,
+    OutOption,
+    ServerKeyOption,
+    duration,
+    names,
+    octets,
+)
 
 if TYPE_CHECKING:
     from raftwright.catchup import CatchUp
@@ -36,10 +51,7 @@ def catchup(
             help="Of the DAQ's server; without it ledger and disk are compared.", show_default=False
         ),
     ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", metavar="DIR", help="Root of the archive.", show_default=False),
-    ] = None,
+    out: OutOption = None,
     ledger: Annotated[
         str | None,
         typer.Option(
@@ -49,12 +61,7 @@ def catchup(
             show_default=False,
         ),
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config", metavar="FILE", help="Settings as YAML; options go before it.", show_default=False
-        ),
-    ] = None,
+    config: ConfigOption = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -108,34 +115,13 @@ def catchup(
     memory: Annotated[
         str | None, typer.Option("--memory", metavar="SIZE", help="For images under way.  [default: 1GB]")
     ] = None,
-    folder: Annotated[
-        str | None, typer.Option("--folder", help="Only images of this folder.", show_default=False)
-    ] = None,
-    events: Annotated[
-        str | None,
-        typer.Option("--events", metavar="ENDPOINT", help="Where events are told.", show_default=False),
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics", metavar="HOST:PORT", help="Page of figures; port 0: any.", show_default=False
-        ),
-    ] = None,
-    control: Annotated[
-        str | None,
-        typer.Option("--control", metavar="ENDPOINT", help="Control socket.", show_default=False),
-    ] = None,
-    keys: Annotated[
-        str | None, typer.Option("--keys", metavar="NAME", help="Own key pair.", show_default=False)
-    ] = None,
-    server_key: Annotated[
-        str | None,
-        typer.Option("--server-key", metavar="KEY", help="Public key of the server.", show_default=False),
-    ] = None,
-    key_store: Annotated[
-        str | None,
-        typer.Option("--key-store", metavar="DIR", help="[default: ~/.config/raftwright/keys]"),
-    ] = None,
+    folder: FolderOption = None,
+    events: EventsOption = None,
+    metrics: MetricsOption = None,
+    control: ControlOption = None,
+    keys: KeysOption = None,
+    server_key: ServerKeyOption = None,
+    key_store: KeyStoreOption = None,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -149,9 +135,6 @@ def catchup(
     console.command = "catchup"
     from raftwright.catchup import CatchUp, Selection
 
-    def time_of(text: str | None, option: str) -> float | None:
-        return None if text is None else duration(text, option)
-
     settings = _settings(
         config,
         {
@@ -163,9 +146,9 @@ def catchup(
             "bandwidth": None if bandwidth is None else octets(bandwidth.removesuffix("/s"), "--bandwidth"),
             "units": units,
             "nice": nice,
-            "every": time_of(every, "--every"),
-            "young": time_of(young, "--young"),
-            "memory": None if memory is None else octets(memory, "--memory"),
+            "every": duration(every, "--every"),
+            "young": duration(young, "--young"),
+            "memory": octets(memory, "--memory"),
             "folder": folder,
             "events": events,
             "metrics": metrics,

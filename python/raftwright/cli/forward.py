@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +10,25 @@ import typer
 
 from raftwright.cli.console import console
 from raftwright.cli.figures import count, size
-from raftwright.cli.options import JsonOption, LocationsOption, RaftsOption, duration, names, octets
-from raftwright.cli.signals import stopped_by_signals
+from raftwright.cli.options import (
+    ConfigOption,
+    ControlOption,
+    EventsOption,
+    FolderOption,
+    JsonOption,
+    KeysOption,
+    KeyStoreOption,
+    LocationsOption,
+    MetricsOption,
+    OutOption,
+    RaftsOption,
+    ServerKeyOption,
+    UntilIdleOption,
+    duration,
+    names,
+    octets,
+)
+from raftwright.cli.signals import heard, left_over, stopped_by_signals
 from raftwright.cli.up import image_line
 from raftwright.errors import RaftwrightError
 
@@ -21,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["forward"]
 
-_TICK = 0.1
 _RELOAD: Mapping[str, Any] = {}
 """What stands for a SIGHUP among the news."""
 
@@ -31,10 +46,7 @@ def forward(
         str | None,
         typer.Argument(help="Of the server: tcp://HOST:PORT or ipc://PATH.", show_default=False),
     ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", metavar="DIR", help="Root of the archive.", show_default=False),
-    ] = None,
+    out: OutOption = None,
     ledger: Annotated[
         str | None,
         typer.Option(
@@ -44,17 +56,10 @@ def forward(
             show_default=False,
         ),
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config", metavar="FILE", help="Settings as YAML; options go before it.", show_default=False
-        ),
-    ] = None,
+    config: ConfigOption = None,
     rafts: RaftsOption = None,
     locations: LocationsOption = None,
-    folder: Annotated[
-        str | None, typer.Option("--folder", help="Only images of this folder.", show_default=False)
-    ] = None,
+    folder: FolderOption = None,
     memory: Annotated[
         str | None,
         typer.Option("--memory", metavar="SIZE", help="For images under way.  [default: 2GB]"),
@@ -84,20 +89,9 @@ def forward(
     fill: Annotated[
         int | None, typer.Option("--fill", help="Value of missing pixels.  [default: -1]")
     ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics", metavar="HOST:PORT", help="Page of figures; port 0: any.", show_default=False
-        ),
-    ] = None,
-    events: Annotated[
-        str | None,
-        typer.Option("--events", metavar="ENDPOINT", help="Where events are told.", show_default=False),
-    ] = None,
-    control: Annotated[
-        str | None,
-        typer.Option("--control", metavar="ENDPOINT", help="For `raftwright control`.", show_default=False),
-    ] = None,
+    metrics: MetricsOption = None,
+    events: EventsOption = None,
+    control: ControlOption = None,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -110,29 +104,13 @@ def forward(
     prompt_memory: Annotated[
         str | None, typer.Option("--prompt-memory", metavar="SIZE", help="For that.  [default: 2GB]")
     ] = None,
-    keys: Annotated[
-        str | None, typer.Option("--keys", metavar="NAME", help="Own key pair.", show_default=False)
-    ] = None,
-    server_key: Annotated[
-        str | None,
-        typer.Option("--server-key", metavar="KEY", help="Public key of the server.", show_default=False),
-    ] = None,
-    key_store: Annotated[
-        str | None,
-        typer.Option("--key-store", metavar="DIR", help="[default: ~/.config/raftwright/keys]"),
-    ] = None,
+    keys: KeysOption = None,
+    server_key: ServerKeyOption = None,
+    key_store: KeyStoreOption = None,
     name: Annotated[
         str | None, typer.Option("--name", help="What others call it.", show_default=False)
     ] = None,
-    until_idle: Annotated[
-        str | None,
-        typer.Option(
-            "--until-idle",
-            metavar="TIME",
-            help="Stop when nothing was to do for so long.",
-            show_default=False,
-        ),
-    ] = None,
+    until_idle: UntilIdleOption = None,
     json: JsonOption = False,
 ) -> None:
     """Take images off a DAQ as they are read out, and write their raw files.
@@ -147,9 +125,6 @@ def forward(
     from raftwright.service.context import bound
     from raftwright.service.logs import logging_to
 
-    def time_of(text: str | None, option: str) -> float | None:
-        return None if text is None else duration(text, option)
-
     given = {
         "endpoint": endpoint,
         "out": out,
@@ -157,25 +132,25 @@ def forward(
         "rafts": names(rafts),
         "locations": names(locations),
         "folder": folder,
-        "memory": None if memory is None else octets(memory, "--memory"),
+        "memory": octets(memory, "--memory"),
         "receivers": receivers,
         "writers": writers,
-        "deadline": time_of(deadline, "--deadline"),
-        "retry": time_of(retry, "--retry"),
-        "sweep": time_of(sweep, "--sweep"),
+        "deadline": duration(deadline, "--deadline"),
+        "retry": duration(retry, "--retry"),
+        "sweep": duration(sweep, "--sweep"),
         "fill": fill,
         "metrics": metrics,
         "events": events,
         "control": control,
         "prompt": prompt,
-        "prompt_memory": None if prompt_memory is None else octets(prompt_memory, "--prompt-memory"),
+        "prompt_memory": octets(prompt_memory, "--prompt-memory"),
         "keys": keys,
         "server_key": server_key,
         "key_store": key_store,
         "name": name,
     }
     settings = read_settings(config, given)
-    patience = None if until_idle is None else duration(until_idle, "--until-idle")
+    patience = duration(until_idle, "--until-idle")
     news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
     with logging_to(), bound(service="forwarder"), stopped_by_signals(news, reload=_RELOAD):
         forwarder = Forwarder(settings, observer=news.put)
@@ -186,10 +161,8 @@ def forward(
             _tell(forwarder, news, patience)
         finally:
             forwarder.stop()
-    while not news.empty():
-        item = news.get()
-        if item is not None:
-            _news(forwarder, item)
+    for item in left_over(news):
+        _news(forwarder, item)
     _last(forwarder)
 
 
@@ -217,18 +190,7 @@ def _ready(forwarder: Forwarder) -> None:
 def _tell(
     forwarder: Forwarder, news: queue.SimpleQueue[Mapping[str, Any] | None], patience: float | None
 ) -> None:
-    busy = time.monotonic()
-    while True:
-        try:
-            item = news.get(timeout=_TICK if patience is not None else 3600.0)
-        except queue.Empty:
-            if not forwarder.idle:
-                busy = time.monotonic()
-            elif patience is not None and time.monotonic() - busy >= patience:
-                return
-            continue
-        if item is None:
-            return
+    for item in heard(news, lambda: forwarder.idle, patience):
         _news(forwarder, item)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, overload
 
 import typer
 
@@ -12,16 +13,31 @@ from raftwright.errors import UsageError
 
 __all__ = [
     "CameraOption",
+    "ConfigOption",
+    "ControlOption",
     "DetectorsOption",
     "DryRunOption",
     "ElectronsOption",
+    "EventsOption",
+    "FolderOption",
     "ImageOption",
     "JsonOption",
+    "KeyStoreOption",
+    "KeysOption",
     "LocationsOption",
+    "MetricsOption",
+    "OutOption",
     "OverwriteOption",
+    "Pattern",
+    "PatternOption",
     "RaftsOption",
     "SalvageOption",
+    "SeedOption",
+    "ServerKeyOption",
+    "SizeOption",
+    "SyncOption",
     "ThreadsOption",
+    "UntilIdleOption",
     "duration",
     "names",
     "octets",
@@ -78,10 +94,92 @@ ElectronsOption = Annotated[
     bool, typer.Option("--electrons", help="Subtract the bias and multiply by the camera's gains.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the file if there is one.")]
+SyncOption = Annotated[
+    bool, typer.Option("--sync/--no-sync", help="Wait until the files are safely on the disk.")
+]
+
+# What simulated images show.
 
 
-def duration(text: str, option: str = "") -> float:
-    """Seconds of `17s`, `200ms`, `2min`, `1h`, `1d`; without a unit, seconds. Raises UsageError."""
+class Pattern(StrEnum):
+    """What the pixels show."""
+
+    SKY = "sky"
+    COORDINATES = "coordinates"
+
+
+SeedOption = Annotated[int, typer.Option("--seed", help="The same seed and name, the same pixels.")]
+PatternOption = Annotated[
+    Pattern, typer.Option("--pattern", help="Stars on a noisy sky, or pixels that name their own place.")
+]
+SizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="COLSxROWS",
+        help="Light-sensitive pixels of a segment.  [default: as the camera has them]",
+        show_default=False,
+    ),
+]
+
+# What services are told.
+
+OutOption = Annotated[
+    str | None, typer.Option("--out", metavar="DIR", help="Root of the archive.", show_default=False)
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Settings as YAML; options go before it.", show_default=False
+    ),
+]
+FolderOption = Annotated[
+    str | None, typer.Option("--folder", help="Only images of this folder.", show_default=False)
+]
+EventsOption = Annotated[
+    str | None, typer.Option("--events", metavar="URL", help="Where events are told.", show_default=False)
+]
+MetricsOption = Annotated[
+    str | None,
+    typer.Option("--metrics", metavar="HOST:PORT", help="Page of figures; port 0: any.", show_default=False),
+]
+ControlOption = Annotated[
+    str | None,
+    typer.Option("--control", metavar="ENDPOINT", help="For `raftwright control`.", show_default=False),
+]
+KeysOption = Annotated[
+    str | None, typer.Option("--keys", metavar="NAME", help="Own key pair.", show_default=False)
+]
+ServerKeyOption = Annotated[
+    str | None,
+    typer.Option("--server-key", metavar="KEY", help="Public key of the server.", show_default=False),
+]
+KeyStoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key-store", metavar="DIR", help="[default: ~/.config/raftwright/keys]", show_default=False
+    ),
+]
+UntilIdleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until-idle",
+        metavar="TIME",
+        help="Stop when nothing was to do for so long.",
+        show_default=False,
+    ),
+]
+
+
+@overload
+def duration(text: str, option: str = "") -> float: ...
+@overload
+def duration(text: str | None, option: str = "") -> float | None: ...
+def duration(text: str | None, option: str = "") -> float | None:
+    """Seconds of `17s`, `200ms`, `2min`, `1h`, `1d`; without a unit, seconds. None stays None. Raises
+    UsageError."""
+    if text is None:
+        return None
     match = _DURATION.match(text)
     if match is None:
         place = f"{option}: " if option else ""
@@ -89,8 +187,14 @@ def duration(text: str, option: str = "") -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def octets(text: str, option: str = "") -> int:
-    """Bytes of `2GB`, `500MB`, `64MiB`, `1000000`. Raises UsageError."""
+@overload
+def octets(text: str, option: str = "") -> int: ...
+@overload
+def octets(text: str | None, option: str = "") -> int | None: ...
+def octets(text: str | None, option: str = "") -> int | None:
+    """Bytes of `2GB`, `500MB`, `64MiB`, `1000000`. None stays None. Raises UsageError."""
+    if text is None:
+        return None
     match = _SIZE.match(text)
     if match is None:
         place = f"{option}: " if option else ""

@@ -12,7 +12,7 @@ from raftwright.cli.console import console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, rate, seconds, size
 from raftwright.cli.inputs import find_raw_files
-from raftwright.cli.options import CameraOption, DryRunOption, JsonOption, ThreadsOption
+from raftwright.cli.options import CameraOption, DryRunOption, JsonOption, SyncOption, ThreadsOption
 from raftwright.cli.places import check_output_directory
 from raftwright.cli.progress import progress
 from raftwright.errors import FormatError, UsageError
@@ -45,9 +45,7 @@ def replay(
     fill: Annotated[int, typer.Option("--fill", metavar="VALUE", help="Value of CCDs without a file.")] = 0,
     camera: CameraOption = None,
     threads: ThreadsOption = None,
-    durable: Annotated[
-        bool, typer.Option("--sync/--no-sync", help="Wait until the files are safely on the disk.")
-    ] = True,
+    durable: SyncOption = True,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:

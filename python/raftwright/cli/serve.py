@@ -6,16 +6,27 @@ import functools
 import os
 import queue
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from raftwright.cli.console import console
 from raftwright.cli.figures import count, rate, seconds, size
-from raftwright.cli.options import JsonOption, LocationsOption, RaftsOption, duration, names, octets
+from raftwright.cli.options import (
+    JsonOption,
+    KeyStoreOption,
+    LocationsOption,
+    MetricsOption,
+    Pattern,
+    PatternOption,
+    RaftsOption,
+    SeedOption,
+    SizeOption,
+    duration,
+    names,
+    octets,
+)
 from raftwright.cli.signals import stopped_by_signals
-from raftwright.cli.simulate import Pattern
 from raftwright.errors import FormatError, RaftwrightError, UsageError
 
 if TYPE_CHECKING:
@@ -82,16 +93,9 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed and name, the same pixels.")] = 1,
-    pattern: Annotated[
-        Pattern, typer.Option("--pattern", help="Stars on a noisy sky, or pixels that name their own place.")
-    ] = Pattern.SKY,
-    small: Annotated[
-        str | None,
-        typer.Option(
-            "--size", metavar="COLSxROWS", help="Light-sensitive pixels of a segment.", show_default=False
-        ),
-    ] = None,
+    seed: SeedOption = 1,
+    pattern: PatternOption = Pattern.SKY,
+    small: SizeOption = None,
     registers: Annotated[
         str | None,
         typer.Option("--registers", metavar="N,N,..", help="Readout registers instead.", show_default=False),
@@ -118,20 +122,12 @@ def serve(
     allowed: Annotated[
         bool, typer.Option("--allowed", help="Let in only clients that `keys allow` named.")
     ] = False,
-    key_store: Annotated[
-        Path | None,
-        typer.Option(
-            "--key-store", metavar="DIR", help="[default: ~/.config/raftwright/keys]", show_default=False
-        ),
-    ] = None,
+    key_store: KeyStoreOption = None,
     faults: Annotated[
         str, typer.Option("--faults", metavar="SPEC", help="E.g. drop=0.01,delay=0.01:200ms,cut=0.001.")
     ] = "",
     fault_seed: Annotated[int, typer.Option("--fault-seed", help="The same seed, the same faults.")] = 0,
-    metrics: Annotated[
-        str | None,
-        typer.Option("--metrics", metavar="HOST:PORT", help="Page of figures.", show_default=False),
-    ] = None,
+    metrics: MetricsOption = None,
     run_for: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="Stop after this time.", show_default=False)
     ] = None,
@@ -255,7 +251,7 @@ def _frames(
     )
 
 
-def _keys(name: str | None, allowed: bool, directory: Path | None) -> tuple[Any, Any]:
+def _keys(name: str | None, allowed: bool, directory: str | None) -> tuple[Any, Any]:
     """The server's pair and what gives the keys of clients, or None."""
     if name is None:
         if allowed:

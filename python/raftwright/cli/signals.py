@@ -1,14 +1,20 @@
-"""Signals to a command that runs on: they go into the queue that it waits at, and end nothing half way."""
+"""A command that runs on waits at a queue: for what its service tells, and for signals, which so end nothing
+half way."""
 
 from __future__ import annotations
 
 import queue
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, TypeVar
 
-__all__ = ["stopped_by_signals"]
+__all__ = ["heard", "left_over", "stopped_by_signals"]
+
+T = TypeVar("T")
+
+_TICK: Final = 0.1
 
 
 @contextmanager
@@ -30,3 +36,28 @@ def stopped_by_signals(news: queue.SimpleQueue[Any], *, reload: object = None) -
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def heard(news: queue.SimpleQueue[T | None], idle: Callable[[], bool], patience: float | None) -> Iterator[T]:
+    """What comes into the queue, until None does, or until nothing was to do for `patience` seconds."""
+    busy = time.monotonic()
+    while True:
+        try:
+            item = news.get(timeout=_TICK if patience is not None else 3600.0)
+        except queue.Empty:
+            if not idle():
+                busy = time.monotonic()
+            elif patience is not None and time.monotonic() - busy >= patience:
+                return
+            continue
+        if item is None:
+            return
+        yield item
+
+
+def left_over(news: queue.SimpleQueue[T | None]) -> Iterator[T]:
+    """What is in the queue once nobody puts anything there any more."""
+    while not news.empty():
+        item = news.get()
+        if item is not None:
+            yield item

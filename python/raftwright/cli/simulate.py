@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,12 @@ from raftwright.cli.options import (
     DryRunOption,
     JsonOption,
     LocationsOption,
+    Pattern,
+    PatternOption,
     RaftsOption,
+    SeedOption,
+    SizeOption,
+    SyncOption,
     ThreadsOption,
     names,
 )
@@ -29,14 +33,7 @@ if TYPE_CHECKING:
     from raftwright.camera import Camera
     from raftwright.daq import SimulatedImage
 
-__all__ = ["Pattern", "image_name", "simulate"]
-
-
-class Pattern(StrEnum):
-    """What the pixels show."""
-
-    SKY = "sky"
-    COORDINATES = "coordinates"
+__all__ = ["image_name", "simulate"]
 
 
 def simulate(
@@ -54,25 +51,13 @@ def simulate(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="The recording becomes DIR/IMAGE.")
     ] = Path("."),
-    seed: Annotated[int, typer.Option("--seed", help="The same seed, the same pixels.")] = 1,
-    pattern: Annotated[
-        Pattern, typer.Option("--pattern", help="Stars on a noisy sky, or pixels that name their own place.")
-    ] = Pattern.SKY,
-    small: Annotated[
-        str | None,
-        typer.Option(
-            "--size",
-            metavar="COLSxROWS",
-            help="Light-sensitive pixels of a segment.  [default: as the camera has them]",
-            show_default=False,
-        ),
-    ] = None,
+    seed: SeedOption = 1,
+    pattern: PatternOption = Pattern.SKY,
+    small: SizeOption = None,
     rafts: RaftsOption = None,
     locations: LocationsOption = None,
     threads: ThreadsOption = None,
-    durable: Annotated[
-        bool, typer.Option("--sync/--no-sync", help="Wait until the files are safely on the disk.")
-    ] = True,
+    durable: SyncOption = True,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:

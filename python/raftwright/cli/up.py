@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -15,8 +14,8 @@ from raftwright.cli.configs import FilesArgument, SetOption, files_of
 from raftwright.cli.console import columns, console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, seconds, size
-from raftwright.cli.options import DryRunOption, JsonOption, duration, names
-from raftwright.cli.signals import stopped_by_signals
+from raftwright.cli.options import DryRunOption, JsonOption, UntilIdleOption, duration, names
+from raftwright.cli.signals import heard, left_over, stopped_by_signals
 from raftwright.errors import RaftwrightError, StorageError
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["up"]
 
-_TICK: Final = 0.1
 _MOST_NEWS: Final = 10_000
 """Things that may wait to be told: nobody may be reading."""
 _PATIENCE: Final = "2s"
@@ -53,15 +51,7 @@ def up(
             show_default=False,
         ),
     ] = None,
-    until_idle: Annotated[
-        str | None,
-        typer.Option(
-            "--until-idle",
-            metavar="TIME",
-            help="Stop when nothing was to do for so long.",
-            show_default=False,
-        ),
-    ] = None,
+    until_idle: UntilIdleOption = None,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -77,7 +67,7 @@ def up(
     if images is not None:
         wanted.append(f"simulator.images={images}")
         until_idle = until_idle or _PATIENCE
-    patience = None if until_idle is None else duration(until_idle, "--until-idle")
+    patience = duration(until_idle, "--until-idle")
     from raftwright.service.config import load
 
     places = files_of(files)
@@ -152,10 +142,8 @@ def _run(config: Config, chosen: list[str], reread: Any, patience: float | None)
             _tell(runner, news, patience, totals)
         finally:
             runner.stop()
-        while not news.empty():
-            item = news.get()
-            if item is not None:
-                _news(item, totals, judged="archiver" in runner.names)
+        for item in left_over(news):
+            _news(item, totals, judged="archiver" in runner.names)
         _last(runner, totals)
 
 
@@ -205,18 +193,7 @@ def _tell(
     patience: float | None,
     totals: Counter[str],
 ) -> None:
-    busy = time.monotonic()
-    while True:
-        try:
-            item = news.get(timeout=_TICK if patience is not None else 3600.0)
-        except queue.Empty:
-            if not runner.idle:
-                busy = time.monotonic()
-            elif patience is not None and time.monotonic() - busy >= patience:
-                return
-            continue
-        if item is None:
-            return
+    for item in heard(news, lambda: runner.idle, patience):
         if item[0] == "reload":
             _reload(runner)
         else:
