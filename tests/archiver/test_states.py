@@ -136,7 +136,7 @@ def test_a_source_that_dies_is_told_within_ten_seconds(
     for location in ("22/0", "22/2"):
         image.sources[location].final = True
     begun = time.monotonic()
-    (told,) = listener.wait("imageIncomplete")
+    told, *_ = listener.wait("imageIncomplete")
     assert time.monotonic() - begun < 10.0
     assert (told["obsid"], told["location"], told["raft"]) == (image.base.name, "22/1", "R22")
     assert "20000 of 48384" in told["reason"]
@@ -266,6 +266,17 @@ def test_a_file_that_is_not_what_was_written(how: str, archive: Archive, endpoin
     archive.hand.capture(image, ["22/1"], again=True)
     wait_for(lambda: archive.state(image) == "complete")
     wait_for(lambda: len(files_in(archive.place("oods"))) == 19)
+
+
+def test_files_that_nobody_entered_are_found(archive: Archive) -> None:
+    """D005, F12: a forwarder that died between the names of its files and the ledger."""
+    archive.archiver(archive.to("oods"), late=0.5)
+    (image,) = archive.take(1, capture=False)
+    wait_for(lambda: archive.state(image) == "announced")
+    archive.hand.capture(image, ["22/0", "22/1"])
+    archive.hand.capture(image, ["22/2"], enter=False)
+    wait_for(lambda: archive.state(image) == "complete")
+    wait_for(lambda: archive.counts().get("oods") == {"delivered": 19})
 
 
 def test_a_repaired_file_is_delivered_beside_the_first(archive: Archive) -> None:

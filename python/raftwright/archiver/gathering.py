@@ -8,6 +8,7 @@ its deliveries in the queue."""
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -33,8 +34,12 @@ __all__ = ["Gatherer"]
 _log = logging.getLogger("raftwright.archiver")
 
 _GONE: Final = frozenset({"lost", "damaged", "conflict"})
+_SETTLED: Final = frozenset({"complete", "incomplete", "lost"})
+_PENDING: Final = frozenset({"expected", "claimed", "open"})
 _HAVE: Final = frozenset({"partial", "complete"})
 _REMEMBERED: Final = 1000
+_SEARCH: Final = 60.0
+"""Seconds between two searches of the directory of an image that is late."""
 _PATIENCE: Final = 3.0
 """Seconds between two verdicts on an image that stays incomplete."""
 
@@ -50,6 +55,7 @@ class Gatherer:
         self._planner = planner
         self._digests = digests
         self._planned: OrderedDict[int, set[tuple[str, str, str]]] = OrderedDict()
+        self._searched: OrderedDict[int, float] = OrderedDict()
         self._judged: OrderedDict[int, float] = OrderedDict()
         self._checked = metrics.counter("files_verified", "Files whose sums hold")
         self._bad = metrics.counter("files_bad", "Files that are gone or whose sums do not hold")
@@ -62,7 +68,10 @@ class Gatherer:
         """
         image = self._ledger.images.by_id(image_id)
         with bound(obsid=image.obsid):
-            files = self._look(image, self._ledger.files.of(image_id))
+            known = self._ledger.files.of(image_id)
+            if late and self._enter_found(image, known):
+                known = self._ledger.files.of(image_id)
+            files = self._look(image, known)
             new = self._plan(image_id, self._planner.files(image, files))
             again = self._pause(image)
             if not again:
@@ -70,7 +79,8 @@ class Gatherer:
                 self._judged[image_id] = time.monotonic()
                 while len(self._judged) > _REMEMBERED:
                     self._judged.popitem(last=False)
-            new += self._plan(image_id, self._planner.image(image, self.directory(image)))
+            if image.state in _SETTLED and not self._is_pending(image):
+                new += self._plan(image_id, self._planner.image(image, self.directory(image)))
         return image, new, again
 
     def _pause(self, image: ImageRow) -> float:
@@ -83,6 +93,33 @@ class Gatherer:
         if left <= 0 or all(one.state == "present" for one in self._ledger.images.detectors(image.id)):
             return 0.0
         return left
+
+    def _is_pending(self, image: ImageRow) -> bool:
+        """Whether somebody works on a source of an image, or should."""
+        if image.state != "incomplete":
+            return False
+        return any(source.state in _PENDING for source in self._ledger.images.sources(image.id))
+
+    def _enter_found(self, image: ImageRow, known: list[FileRow]) -> bool:
+        """Enters raw files that are on the disk and not in the ledger: whoever named them died before he
+        could. Looked for where an image is late; whether there were any."""
+        names = {os.path.basename(file.path) for file in known}
+        directory = self.directory(image)
+        try:
+            unknown = [name for name in os.listdir(directory) if name.endswith(".fits") and name not in names]
+        except OSError:
+            return False
+        now = time.monotonic()
+        if not unknown or now - self._searched.get(image.id, -_SEARCH) < _SEARCH:
+            return False
+        self._searched[image.id] = now
+        while len(self._searched) > _REMEMBERED:
+            self._searched.popitem(last=False)
+        from raftwright.ledger.rebuilding import rebuild_image
+
+        _log.warning("%d files are on the disk and not in the ledger; they are entered", len(unknown))
+        rebuild_image(self._ledger, directory)
+        return True
 
     def directory(self, image: ImageRow) -> Path:
         """Where its files are."""

@@ -21,7 +21,6 @@ _log = logging.getLogger("raftwright.archiver")
 
 COMMAND: Final = "command:"
 """Before the name of a command where the ledger names a destination."""
-_SETTLED: Final = frozenset({"complete", "incomplete", "lost"})
 
 
 class Planner:
@@ -80,9 +79,7 @@ class Planner:
         ]
 
     def image(self, image: ImageRow, directory: Path) -> list[DeliveryPlan]:
-        """Commands for an image, once it is what it is."""
-        if image.state not in _SETTLED:
-            return []
+        """Commands for an image, once it is as complete as it gets."""
         return [
             DeliveryPlan(
                 image_id=image.id,

@@ -39,6 +39,9 @@ _log = logging.getLogger("raftwright.archiver")
 _REMEMBERED: Final = 4096
 _OPEN: Final = frozenset({"queued", "sending"})
 _SETTLED: Final = frozenset({"complete", "incomplete", "lost"})
+_OLD: Final = 86_400.0
+"""Seconds after which it is no news what an image is: who begins with an old ledger does not tell all of
+it."""
 _AFTER_ROLLOVER: Final = 600.0
 """Seconds after the end of a night at which it is summed up."""
 
@@ -92,7 +95,7 @@ class Reporter:
 
     def image(self, row: EventRow) -> None:
         """An image has another state."""
-        if row.new not in _SETTLED or row.image_id is None:
+        if row.new not in _SETTLED or row.image_id is None or tai() - row.at_tai > _OLD:
             return
         image = self._ledger.images.by_id(row.image_id)
         if image.state not in _SETTLED:

@@ -17,6 +17,7 @@ from raftwright.archiver.gathering import Gatherer
 from raftwright.archiver.late_headers import LateHeaders
 from raftwright.archiver.planning import Planner
 from raftwright.archiver.reporting import Reporter
+from raftwright.archiver.role import Role
 from raftwright.archiver.settings import Settings
 from raftwright.archiver.telling import Teller
 from raftwright.archiver.watching import Watch
@@ -36,11 +37,10 @@ _log = logging.getLogger("raftwright.archiver")
 
 NAME: Final = "archiver"
 
-_ROLE: Final = 1.0
-"""Seconds between two looks whether it is us who works."""
 _SOON: Final = 0.01
 """Seconds in which several hints about an image become one look."""
 _IMAGES: Final = 256
+_READOUTS: Final = 10_000
 _AT_A_TIME: Final = 500
 
 
@@ -80,11 +80,10 @@ class Archiver(Service):
     def __init__(self, settings: Settings, places: Places, life: Life | None = None, **more: Any) -> None:
         super().__init__(settings, life, **more)
         self.places = places
-        self.role = f"archiver:{settings.instrument or '*'}"
+        self.role: Role | None = None
         self.lanes: Lanes | None = None
         self.ledger: Ledger | None = None
         self.watch: Watch | None = None
-        self._active = False
         self._ends = False
         self._waiting: OrderedDict[int, tuple[float, bool]] = OrderedDict()
         """Images to look at: from when on, and whether they are late."""
@@ -108,6 +107,7 @@ class Archiver(Service):
         ledger.keep_alive()
         self._teller = Teller(self._publisher())
         self._closing.append(self._teller.close)
+        self.role = Role(ledger, settings.instrument, self._begins)
         self.digests = Digests()
         self.planner = Planner(settings.destinations, settings.commands)
         self.gatherer = Gatherer(ledger, places.root, self.planner, self.digests, self.metrics)
@@ -120,17 +120,17 @@ class Archiver(Service):
             settled=lambda facts: self.tell("image", facts),
         )
         self.late_headers = LateHeaders(
-            ledger, self.digests, self.metrics, active=lambda: self._active, written=self.look_at
+            ledger, self.digests, self.metrics, active=lambda: self.active, written=self.look_at
         )
         self.chronicle = Chronicle(
             ledger,
-            self.role,
+            self.role.name,
             self._take,
-            active=lambda: self._active,
+            active=lambda: self.active,
             settled=lambda: not self._waiting and not self.late_headers.waiting,
         )
-        self._take_role()
-        self.task("role", self._keep_role)
+        self.role.take()
+        self.task("role", self.role.keep)
         self.task("gather", self._gather, waiting=self._overdue)
         self.task("chronicle", self.chronicle.read)
         self.task("report", self._report)
@@ -142,7 +142,7 @@ class Archiver(Service):
             self.digests,
             self.image_of,
             told=self.reporter.ended,
-            active=lambda: self._active,
+            active=lambda: self.active,
             metrics=self.metrics,
         )
         self._closing.append(self.lanes.close)
@@ -154,7 +154,7 @@ class Archiver(Service):
         if places.listen:
             self.task("events", self._listen)
         self.metrics.gauge(
-            "active", "1 where it is this archiver that works", read=lambda: float(self._active)
+            "active", "1 where it is this archiver that works", read=lambda: float(self.active)
         )
         self.metrics.gauge("images_waiting", "Images to look at", read=lambda: float(len(self._waiting)))
 
@@ -176,12 +176,12 @@ class Archiver(Service):
             instrument=self.settings.instrument,
             every=lambda: self.settings.sweep,
             late=lambda: self.settings.late,
-            active=lambda: self._active,
+            active=lambda: self.active,
             announced=self._announced,
             dead=self._dead,
         )
         self.task("notices", self.watch.listen)
-        self.task("sweep", self.watch.sweep, waiting=lambda: float(self._active), patience=120.0)
+        self.task("sweep", self.watch.sweep, waiting=lambda: float(self.active), patience=120.0)
 
     def quiet(self) -> None:
         """Takes on nothing more."""
@@ -218,33 +218,15 @@ class Archiver(Service):
     def apply(self, settings: Settings) -> None:
         """Tasks read what may change each time."""
 
-    # -- whether it is us
-
     @property
     def active(self) -> bool:
         """Whether this is the archiver that works; of several for one instrument one does."""
-        return self._active
+        return self.role is not None and self.role.active
 
-    def _take_role(self) -> None:
-        assert self.ledger is not None
-        was = self._active
-        self._active = self.ledger.roles.take(self.role)
-        if self._active == was:
-            return
-        if self._active:
-            _log.info("this archiver is the one that works (%s)", self.role)
-            with self._news:
-                self._readouts.clear()
-        else:
-            _log.warning("another archiver works as %s; this one waits", self.role)
-
-    def _keep_role(self, task: Task) -> None:
-        while not task.wait(_ROLE):
-            try:
-                self._take_role()
-            except RaftwrightError as error:
-                _log.error("%s: %s", self.role, error)
-            task.beat()
+    def _begins(self) -> None:
+        """It is us from now on: what was seen before is old."""
+        with self._news:
+            self._readouts.clear()
 
     # -- news
 
@@ -262,6 +244,8 @@ class Archiver(Service):
             end = now if ended else now + self.settings.readout
             known = self._readouts.get(image_id)
             self._readouts[image_id] = end if known is None else min(known, end)
+            while len(self._readouts) > _READOUTS:
+                del self._readouts[next(iter(self._readouts))]
             first = ended and live and (known is None or known > now)
         if first:
             self._end_of_readout(image_id)
@@ -331,7 +315,7 @@ class Archiver(Service):
             if self._ends:
                 task.wait(60.0)
                 continue
-            if not self._active:
+            if not self.active:
                 swept = -1e9
                 task.wait(0.2)
                 task.beat()
@@ -430,7 +414,7 @@ class Archiver(Service):
 
     def _report(self, task: Task) -> None:
         while not task.wait(1.0):
-            if self._active:
+            if self.active:
                 with bound(service=self.name):
                     self.reporter.work()
             task.beat()
@@ -456,12 +440,14 @@ class Archiver(Service):
         if self.phase != "running" or self._waiting or self.lanes is None:
             return self.phase != "running"
         if self.watch is not None and not self.watch.swept:
-            return not self._active
-        return not self._active or self.lanes.idle()
+            return not self.active
+        return not self.active or self.lanes.idle()
 
     def problems(self) -> list[str]:
         """See `Service`."""
         said = [f"{lane.name}: {lane.trouble}" for lane in self.lanes or () if lane.trouble]
+        if self.role is not None and self.role.trouble:
+            said.append(self.role.trouble)
         watch = self.watch
         if watch is not None:
             if watch.trouble:
@@ -481,8 +467,8 @@ class Archiver(Service):
             except RaftwrightError as error:
                 problems.append(str(error))
         return {
-            "role": self.role,
-            "active": self._active,
+            "role": None if self.role is None else self.role.name,
+            "active": self.active,
             "archive": str(self.places.root),
             "images_waiting": len(self._waiting),
             "files_read": self.digests.taken,

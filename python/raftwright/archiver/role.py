@@ -1,0 +1,60 @@
+"""Whether it is this archiver that works: of several for one instrument one does, the others wait."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from raftwright.errors import RaftwrightError
+from raftwright.ledger import LEASE
+
+if TYPE_CHECKING:
+    from raftwright.ledger import Ledger
+    from raftwright.service import Task
+
+__all__ = ["Role"]
+
+_log = logging.getLogger("raftwright.archiver")
+
+_LOOK: Final = 1.0
+"""Seconds between two looks."""
+
+
+class Role:
+    """A role in the ledger, taken when it is free. `keep` is its task; `begun` is called when it is ours."""
+
+    def __init__(self, ledger: Ledger, instrument: str, begun: Callable[[], None]) -> None:
+        self.name = f"archiver:{instrument or '*'}"
+        self.active = False
+        """Whether it is ours."""
+        self.trouble = ""
+        """Why the ledger cannot be asked; empty where it can."""
+        self._ledger = ledger
+        self._begun = begun
+
+    def take(self) -> None:
+        """Takes it, if nobody has it who lives. Raises StorageError."""
+        was, self.active = self.active, self._ledger.roles.take(self.name)
+        if self.active and not was:
+            _log.info("this archiver is the one that works (%s)", self.name)
+            self._begun()
+        elif was and not self.active:
+            _log.warning("another archiver works as %s; this one waits", self.name)
+
+    def keep(self, task: Task) -> None:
+        """The task. Without the ledger for as long as a lease lasts, somebody else may work by now."""
+        taken = time.monotonic()
+        while not task.wait(_LOOK):
+            try:
+                self.take()
+                taken = time.monotonic()
+                self.trouble = ""
+            except RaftwrightError as error:
+                if not self.trouble:
+                    _log.error("%s: %s", self.name, error)
+                self.trouble = str(error)
+                if time.monotonic() - taken > LEASE:
+                    self.active = False
+            task.beat()
