@@ -116,11 +116,11 @@ class Hand:
 class Archive:
     """A directory with raw files and a ledger, and places to deliver to."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, url: str = "") -> None:
         self.path = path
         self.root = path / "archive"
         self.root.mkdir(parents=True, exist_ok=True)
-        self.url = f"sqlite:///{self.root / 'ledger.db'}"
+        self.url = url or f"sqlite:///{self.root / 'ledger.db'}"
         self.ledger = open_ledger(self.url)
         self.hand = Hand(self.ledger, self.root)
         self.store = HandStore()

@@ -45,10 +45,7 @@ _AT_A_TIME: Final = 500
 
 
 class Places:
-    """Where an archiver finds the others.
-
-    `store` opens the DAQ's store; `publish` and `listen` are URLs of events, none where there are none.
-    """
+    """Where an archiver finds the others: `store` opens the DAQ's, `publish` and `listen` are URLs of events."""
 
     def __init__(
         self,
@@ -69,8 +66,7 @@ class Places:
 
 
 class Archiver(Service):
-    """Gathers, judges and delivers. Raises, from `start`, what the ledger, the DAQ's store and the events
-    raise."""
+    """Gathers, judges and delivers. Raises, from `start`, what ledger, store and events raise."""
 
     NAME: ClassVar[str] = NAME
     LIVE: ClassVar[frozenset[str]] = frozenset({"sweep", "late", "readout"})
@@ -270,10 +266,11 @@ class Archiver(Service):
         from raftwright.events import open_subscriber
 
         kinds = ("fileWritten", "fileRepaired", "imageWritten", "headerReady", "missed")
-        with open_subscriber(*self.places.listen, kinds=kinds) as subscriber:
+        with open_subscriber(*self.places.listen, kinds=kinds, group=self.name) as subscriber:
             while not task.stopping.is_set():
-                for _ in subscriber.events(timeout=0.5):
+                for event in subscriber.events(timeout=0.5):
                     self.chronicle.wake()
+                    subscriber.done(event)
                     if task.stopping.is_set():
                         return
 
@@ -479,7 +476,7 @@ class Archiver(Service):
 
 def build(settings: Settings, common: Common) -> Archiver:
     """The archiver of a configuration."""
-    daq = common.daq
+    daq, told = common.daq, common.events_of(NAME)
 
     def open_daq() -> Store:
         from raftwright.stream import KeyStore, NetworkStore
@@ -494,8 +491,8 @@ def build(settings: Settings, common: Common) -> Archiver:
             ledger=common.ledger,
             store=open_daq if daq.endpoint else None,
             folder=daq.folder,
-            publish=common.events_of(NAME),
-            listen=[url for url in common.events_from() if url != common.events_of(NAME)],
+            publish=told,
+            listen=[url for url in common.events_from() if url.startswith("kafka://") or url != told],
         ),
         common.life(NAME),
     )
