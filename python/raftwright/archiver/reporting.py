@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -37,6 +38,7 @@ __all__ = ["Reporter"]
 _log = logging.getLogger("raftwright.archiver")
 
 _REMEMBERED: Final = 4096
+_DAY: Final = re.compile(r"[12][0-9]{7}\Z")
 _OPEN: Final = frozenset({"queued", "sending"})
 _SETTLED: Final = frozenset({"complete", "incomplete", "lost"})
 _OLD: Final = 86_400.0
@@ -264,7 +266,7 @@ class Reporter:
         if night != self._night:
             before, self._night = self._night, night
             try:
-                self.night(before)
+                self.night(f"{before:08d}")
             except RaftwrightError as error:
                 _log.error("the night %d cannot be summed up: %s", before, error)
 
@@ -326,10 +328,11 @@ class Reporter:
             "missingAfterResend": len(written - there),
         }
 
-    def night(self, dayobs: int) -> Mapping[str, Any]:
+    def night(self, day: str) -> Mapping[str, Any]:
         """Sums a night up and tells it, for each site; what was told. Raises UsageError, StorageError."""
-        if not 19000101 <= dayobs <= 99991231:
-            raise UsageError(f"{dayobs} is no night; give dayobs as YYYYMMDD")
+        if not _DAY.match(day):
+            raise UsageError(f"{day[:40]!a} is no night; give dayobs as YYYYMMDD")
+        dayobs = int(day)
         sums: dict[tuple[str, str], dict[str, int]] = {}
         after = 0
         while rows := self._ledger.images.select(dayobs=dayobs, after_id=after, limit=500):

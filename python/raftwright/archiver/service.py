@@ -45,7 +45,7 @@ _AT_A_TIME: Final = 500
 
 
 class Places:
-    """Where an archiver finds the others: `store` opens the DAQ's, `publish` and `listen` are URLs of events."""
+    """Where an archiver finds the others: `store` opens the DAQ's, `publish` and `listen` are of events."""
 
     def __init__(
         self,
@@ -421,7 +421,7 @@ class Archiver(Service):
         more."""
         assert self.ledger is not None
         if command == "nightlySummary":
-            return self.reporter.night(int(arguments.get("dayobs", 0)))
+            return self.reporter.night(str(arguments.get("dayobs", "")))
         if command == "again":
             destination = arguments.get("destination")
             count = self.ledger.deliveries.again(
