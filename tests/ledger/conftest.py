@@ -94,8 +94,14 @@ def forwarder(daq: HandStore, archive: Path) -> Iterator[Callable[..., Forwarder
 
     def start(url: str, **options: Any) -> Forwarder:
         values: dict[str, Any] = {
-            "sweep": 0.3, "retry": 300.0, "deadline": 20.0, "drain": 5.0, "memory": 64 << 20,
-            "durable": False, "header_wait": 0.0, **options,
+            "sweep": 0.3,
+            "retry": 300.0,
+            "deadline": 20.0,
+            "drain": 5.0,
+            "memory": 64 << 20,
+            "durable": False,
+            "header_wait": 0.0,
+            **options,
         }
         settings = Settings(endpoint=server.endpoint, out=str(archive), ledger=url, **values)
         started.append(Forwarder(settings).start())

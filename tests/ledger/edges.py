@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from night import facts_of, files_of, keys_of, name_of, want
+from night import facts_of, files_of, keys_of, name_of, wait_for, want
 
 from raftwright.ledger import DeliveryPlan, Ledger, Outcome, open_ledger
 from raftwright.ledger.database import Transaction
@@ -61,9 +61,9 @@ def _end(ledger: Ledger, edge: Edge, state: str, missing: int = 0) -> None:
 
 
 def _claim(ledger: Ledger, edge: Edge) -> None:
-    assert ledger.claims.claim(
-        want(*[key for key in keys_of(facts_of(number_of(edge))) if key.location == LOCATION])
-    )
+    keys = [key for key in keys_of(facts_of(number_of(edge))) if key.location == LOCATION]
+    # A database may need a moment to see that somebody who had locked it is no more.
+    wait_for(lambda: ledger.claims.claim(want(*keys), again=True), 10)
 
 
 def _lose(ledger: Ledger, edge: Edge) -> None:

@@ -157,22 +157,22 @@ class Claims:
         found: dict[tuple[int, str], Row] = {}
         for image_id in sorted(locations):
             listed = sorted(locations[image_id])
+            among, values = transaction.among("location", listed)
             query = (
                 "SELECT location, state, owner, created, attempts, next_try FROM source"
-                f" WHERE image_id = ? AND location IN ({marks(listed)})"
+                f" WHERE image_id = ? AND {among} ORDER BY location{transaction.skip}"
             )
-            values = (image_id, *listed)
-            known = {row[0] for row in transaction.rows(query, values)}
-            unknown = [location for location in listed if location not in known]
-            if unknown:
-                transaction.insert(
+            rows = transaction.rows(query, (image_id, *values))
+            if len(rows) < len(listed):  # some are not known yet, or somebody is taking them
+                new = transaction.insert(
                     "source",
                     ("image_id", "location", "expected"),
-                    [(image_id, location, locations[image_id][location]) for location in unknown],
+                    [(image_id, location, locations[image_id][location]) for location in listed],
                 )
-                self._images.count_in(transaction, image_id)
-            for row in transaction.rows(f"{query} ORDER BY location{transaction.skip}", values):
-                found[image_id, row[0]] = row[1:]
+                if new:
+                    self._images.count_in(transaction, image_id)
+                    rows = transaction.rows(query, (image_id, *values))
+            found.update(((image_id, row[0]), row[1:]) for row in rows)
         return found
 
     def _known(
@@ -321,11 +321,11 @@ class Claims:
             locations.setdefault(images[claim.key.image, claim.key.daq_id].id, set()).add(claim.key.location)
         found: dict[tuple[int, str], Row] = {}
         for image_id in sorted(locations):
-            listed = sorted(locations[image_id])
+            among, values = transaction.among("location", sorted(locations[image_id]))
             for row in transaction.rows(
                 "SELECT location, state, owner, attempts FROM source WHERE image_id = ?"
-                f" AND location IN ({marks(listed)}) ORDER BY location{transaction.lock}",
-                (image_id, *listed),
+                f" AND {among} ORDER BY location{transaction.lock}",
+                (image_id, *values),
             ):
                 found[image_id, row[0]] = row[1:]
         return found

@@ -59,9 +59,13 @@ class Transaction(ABC):
     """Suffix of a SELECT whose rows are going to be changed."""
     skip: str = ""
     """The same, where rows that somebody else is changing are left out."""
+    CLOCK: str = "0"
+    """The clock of leases as an expression; "0": it is not the database's."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
+        self.afterwards: list[Callable[[], None]] = []
+        """What is done once it is committed."""
 
     @abstractmethod
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
@@ -74,6 +78,10 @@ class Transaction(ABC):
     @abstractmethod
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
         """Inserts rows, but for those whose key is there already; how many."""
+
+    @abstractmethod
+    def among(self, column: str, values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+        """A condition that a column is one of some values, and the values that it takes."""
 
     @abstractmethod
     def update(

@@ -177,13 +177,13 @@ class Deliveries:
         ids = [row.id for row, *_ in ends]
         there: dict[int, Row] = {}
         for begin in range(0, len(ids), 500):
-            part = sorted(ids[begin : begin + 500])
+            among, values = transaction.among("id", sorted(ids[begin : begin + 500]))
             there.update(
                 (found[0], found[1:])
                 for found in transaction.rows(
-                    f"SELECT id, state, owner, attempts FROM delivery WHERE id IN ({marks(part)})"
+                    f"SELECT id, state, owner, attempts FROM delivery WHERE {among}"
                     f" ORDER BY id{transaction.lock}",
-                    part,
+                    values,
                 )
             )
         days = _days(transaction, [row for row, *_ in ends])

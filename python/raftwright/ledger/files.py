@@ -81,9 +81,8 @@ class Files:
         rows = [_plain(row) for row in rows]
         known: dict[str, str] = {}
         for part in parts(sorted({row.path for row in rows})):
-            known.update(
-                transaction.rows(f"SELECT path, status FROM file WHERE path IN ({marks(part)})", part)
-            )
+            among, values = transaction.among("path", part)
+            known.update(transaction.rows(f"SELECT path, status FROM file WHERE {among}", values))
         new: dict[str, FileRow] = {}
         again: dict[str, FileRow] = {}
         for row in rows:
@@ -148,11 +147,12 @@ class Files:
             if row.detector not in newest or newest[row.detector].version < row.version:
                 newest[row.detector] = row
         names = sorted(newest)
+        among, values = transaction.among("detector", names)
         query = (
             "SELECT detector, state, missing_pixels FROM detector"
-            f" WHERE image_id = ? AND detector IN ({marks(names)}) ORDER BY detector{transaction.lock}"
+            f" WHERE image_id = ? AND {among} ORDER BY detector{transaction.lock}"
         )
-        states = {row[0]: row[1:] for row in transaction.rows(query, (image_id, *names))}
+        states = {row[0]: row[1:] for row in transaction.rows(query, (image_id, *values))}
         unknown = [newest[name] for name in names if name not in states]
         if unknown:
             transaction.insert(

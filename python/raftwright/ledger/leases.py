@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from raftwright.errors import RaftwrightError
@@ -32,6 +33,8 @@ class Leases:
         self._database = database
         self._lock = threading.Lock()
         self._held: set[Hashable] = set()
+        self._renewed = 0.0
+        self._entered = -1  # the generation of the ledger that has us among its owners
         self._stop = threading.Event()
         self._keeper: threading.Thread | None = None
 
@@ -39,15 +42,23 @@ class Leases:
 
     def renew(self) -> None:
         """Says that we are alive; to be called more often than leases last."""
-        self._database.change(self.renew_in)
+        self._database.change(lambda transaction: self.renew_in(transaction, now=True))
 
-    def renew_in(self, transaction: Transaction) -> None:
-        """The same, within a transaction."""
-        me, moment = self.me, transaction.clock()
-        if transaction.run("UPDATE owner SET renewed = ? WHERE name = ?", (moment, me.name)):
+    def renew_in(self, transaction: Transaction, *, now: bool = False) -> None:
+        """The same, within a transaction; nothing, unless `now`, where it was done a moment ago."""
+        moment, generation = time.monotonic(), self._database.generation
+        if not now and generation == self._entered and moment - self._renewed < self.lease / 8:
+            return
+
+        def entered() -> None:
+            self._renewed, self._entered = moment, generation
+
+        transaction.afterwards.append(entered)
+        me, clock = self.me, transaction.clock()
+        if transaction.run("UPDATE owner SET renewed = ? WHERE name = ?", (clock, me.name)):
             return
         columns = ("name", "host", "boot", "pid", "started", "renewed")
-        row = (me.name, me.host, me.boot, me.pid, me.started, moment)
+        row = (me.name, me.host, me.boot, me.pid, me.started, clock)
         transaction.insert("owner", columns, [row])
         self._forget_the_dead(transaction)
 
@@ -59,8 +70,9 @@ class Leases:
 
     def living(self, transaction: Transaction) -> frozenset[str]:
         """Names of the owners that still have their claims; we are always among them."""
-        rows = transaction.rows("SELECT name, host, boot, pid, started, renewed FROM owner")
-        moment = transaction.clock()
+        clock = transaction.CLOCK
+        rows = transaction.rows(f"SELECT name, host, boot, pid, started, renewed, {clock} FROM owner")
+        moment = transaction.clock() if clock == "0" else max((row[6] for row in rows), default=0.0)
         found = {row[0] for row in rows if owners.alive(Owner(*row[:5]), row[5], moment, self.lease, self.me)}
         return frozenset(found | {self.me.name})
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
+
 from raftwright.errors import FormatError, MissingExtraError, NotFoundError, StorageError, UsageError
 from raftwright.ledger.database import BUSY, Database, Retry, Row, Transaction
 from raftwright.ledger.version import APPLICATION, check_version
@@ -59,6 +61,18 @@ _INTEGERS: Final = (
     *("expected_sources", "expected_detectors"),
 )
 _NUMBERS: Final = ("next_try", "renewed", "exposure_time", "ra", "dec")
+_GROWING: Final = frozenset({"event", "attempt"})
+"""Tables whose only key is a number that is given here: there is nothing to conflict with."""
+_BY_INDEX: Final = "; ".join(
+    f"SET {name}"
+    for name in (
+        *("enable_seqscan = off", "enable_hashjoin = off", "enable_mergejoin = off"),
+        *("enable_material = off", "enable_bitmapscan = off"),
+        *("plan_cache_mode = force_generic_plan", "jit = off"),
+    )
+)
+"""Of the connection that writes: all that it looks for has an index, whatever statistics say of a table
+that grew since."""
 _TYPES: Final = {
     **dict.fromkeys(_BIG, "bigint"),
     **dict.fromkeys(_INTEGERS, "integer"),
@@ -76,11 +90,31 @@ def _translated(sql: str) -> str:
     return sql.replace("%", "%%").replace("?", "%s")
 
 
+def _arrays(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Each column of some rows as the text of an array. Text of arrays and JSON differ in their brackets, and
+    in how they write control characters."""
+    arrays = []
+    for column in zip(*rows, strict=True):
+        data = msgspec.json.encode(column)
+        if b"\\" in data.replace(b"\\\\", b"").replace(b'\\"', b""):
+            parts = (
+                msgspec.json.encode(part) if not isinstance(part, str) else _quoted(part) for part in column
+            )
+            data = b"[" + b",".join(parts) + b"]"
+        arrays.append("{" + data[1:-1].decode() + "}")
+    return arrays
+
+
+def _quoted(text: str) -> bytes:
+    return b'"' + text.encode().replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
 class PostgresTransaction(Transaction):
     """A transaction of PostgreSQL: rows that are going to be changed are locked when they are read."""
 
     lock = " FOR NO KEY UPDATE"
     skip = " FOR NO KEY UPDATE SKIP LOCKED"
+    CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 
     def __init__(self, connection: psycopg.Connection[Row]) -> None:
         super().__init__()
@@ -99,10 +133,19 @@ class PostgresTransaction(Transaction):
             return 0
         arrays = ", ".join(f"%s::{_type_of(column)}[]" for column in columns)
         names = ", ".join(columns)
+        conflict = "" if table in _GROWING else " ON CONFLICT DO NOTHING"
+        lock = ""
+        if table == "event":  # their numbers are given with the lock held, which is until the commit
+            lock = f"WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock({_EVENTS_LOCK})) "
         return self._cursor.execute(
-            f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING",
-            [list(column) for column in zip(*rows, strict=True)],
+            f"{lock}INSERT INTO {table} ({names})"
+            f" SELECT new.* FROM {'alone, ' if lock else ''}unnest({arrays}) AS new{conflict}",
+            _arrays(rows),
         ).rowcount
+
+    def among(self, column: str, values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+        kind = _type_of(column.rpartition(".")[2])
+        return f"{column} = ANY(?::{kind}[])", _arrays([(value,) for value in values])
 
     def update(
         self,
@@ -112,7 +155,8 @@ class PostgresTransaction(Transaction):
         rows: Sequence[Sequence[Any]],
         where: str = "",
     ) -> int:
-        """All rows in one statement, likewise."""
+        """All rows in one statement, likewise. Each is looked up by its key: that `where` could be too is
+        hidden, since rows in a state may be many."""
         if not rows:
             return 0
         columns = (*sets, *by)
@@ -124,17 +168,12 @@ class PostgresTransaction(Transaction):
         )
         return self._cursor.execute(
             f"UPDATE {table} SET {values} FROM unnest({arrays}) AS new ({', '.join(names)})"
-            f" WHERE {keys}{f' AND {where}' if where else ''}",
-            [list(column) for column in zip(*rows, strict=True)],
+            f" WHERE {keys}{f' AND ({where}) IS TRUE' if where else ''}",
+            _arrays(rows),
         ).rowcount
 
     def clock(self) -> float:
-        return float(self.rows("SELECT extract(epoch FROM clock_timestamp())::float8")[0][0])
-
-    def write_events(self, owner: str) -> None:
-        if self.changes:
-            self.run("SELECT pg_advisory_xact_lock(?)", (_EVENTS_LOCK,))
-            super().write_events(owner)
+        return float(self.rows(f"SELECT {self.CLOCK}")[0][0])
 
 
 class PostgresDatabase(Database):
@@ -291,10 +330,13 @@ class PostgresDatabase(Database):
             try:
                 if self._writer is None:
                     self._writer = self._connect()
+                    self._writer.execute(_BY_INDEX)
                 with self._writer.transaction():
                     transaction = PostgresTransaction(self._writer)
                     result = work(transaction)
                     transaction.write_events(self._owner)
+                for done in transaction.afterwards:
+                    done()
                 return result
             except (Retry, pg.SerializationFailure, pg.DeadlockDetected) as error:
                 tries += 1

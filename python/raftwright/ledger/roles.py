@@ -26,7 +26,7 @@ class Roles:
         me = self._leases.me.name
 
         def work(transaction: Transaction) -> bool:
-            self._leases.renew_in(transaction)
+            self._leases.renew_in(transaction, now=True)
             if transaction.insert("role", ("name", "owner", "since_tai"), [(name, me, tai())]):
                 transaction.note(Change("role", name, "", me))
                 return True

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError, UsageError
 from raftwright.ledger import owners
-from raftwright.ledger.database import BUSY, Database, Retry, Row, Transaction
+from raftwright.ledger.database import BUSY, Database, Retry, Row, Transaction, marks
 from raftwright.ledger.version import APPLICATION, JOURNAL, VERSION, check_version
 
 __all__ = ["SqliteDatabase"]
@@ -50,6 +50,9 @@ class SqliteTransaction(Transaction):
             " ON CONFLICT DO NOTHING",
             rows,
         )
+
+    def among(self, column: str, values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+        return f"{column} IN ({marks(values)})", values
 
     def update(
         self,
@@ -252,6 +255,8 @@ class SqliteDatabase(Database):
                     result = work(transaction)
                     transaction.write_events(self._owner)
                     connection.execute("COMMIT")
+                    for done in transaction.afterwards:
+                        done()
                     return result
                 except BaseException:
                     if connection.in_transaction:

@@ -1,15 +1,87 @@
 -- Printed by `python -m raftwright.ledger.printing`; change schema.py instead.
+CREATE TABLE attempt (
+    id INTEGER NOT NULL,
+    image_id INTEGER NOT NULL,
+    thing VARCHAR NOT NULL,
+    subject VARCHAR NOT NULL,
+    number INTEGER NOT NULL,
+    owner VARCHAR NOT NULL,
+    began_tai FLOAT NOT NULL,
+    ended_tai FLOAT,
+    outcome VARCHAR DEFAULT '' NOT NULL,
+    reason TEXT DEFAULT '' NOT NULL,
+    bytes BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (id)
+);
+CREATE INDEX attempt_image ON attempt (image_id, subject, number);
 CREATE TABLE cursor (
     name VARCHAR NOT NULL,
     number BIGINT NOT NULL,
     PRIMARY KEY (name)
 );
+CREATE TABLE delivery (
+    id INTEGER NOT NULL,
+    image_id INTEGER NOT NULL,
+    destination VARCHAR NOT NULL,
+    path VARCHAR NOT NULL,
+    target VARCHAR DEFAULT '' NOT NULL,
+    bytes BIGINT DEFAULT '0' NOT NULL,
+    crc32c VARCHAR DEFAULT '' NOT NULL,
+    priority INTEGER DEFAULT '0' NOT NULL,
+    rank INTEGER DEFAULT '0' NOT NULL,
+    state VARCHAR DEFAULT 'queued' NOT NULL CONSTRAINT delivery_state_is_known CHECK (state IN ('queued', 'sending', 'delivered', 'failed', 'conflict')),
+    reason TEXT DEFAULT '' NOT NULL,
+    attempts INTEGER DEFAULT '0' NOT NULL,
+    owner VARCHAR DEFAULT '' NOT NULL,
+    next_try FLOAT DEFAULT '0' NOT NULL,
+    queued_tai FLOAT NOT NULL,
+    delivered_tai FLOAT,
+    PRIMARY KEY (id),
+    UNIQUE (image_id, destination, path, crc32c)
+);
+CREATE INDEX delivery_queue ON delivery (destination, state, priority, image_id, rank) WHERE state <> 'delivered';
 CREATE TABLE early (
     obsid VARCHAR NOT NULL,
     facts TEXT NOT NULL,
     told_tai FLOAT NOT NULL,
     PRIMARY KEY (obsid)
 );
+CREATE TABLE event (
+    number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    at_tai FLOAT NOT NULL,
+    image_id INTEGER,
+    obsid VARCHAR DEFAULT '' NOT NULL,
+    dayobs INTEGER DEFAULT '0' NOT NULL,
+    thing VARCHAR NOT NULL,
+    subject VARCHAR DEFAULT '' NOT NULL,
+    old VARCHAR DEFAULT '' NOT NULL,
+    new VARCHAR NOT NULL,
+    owner VARCHAR DEFAULT '' NOT NULL,
+    detail TEXT DEFAULT '{}' NOT NULL
+);
+CREATE INDEX event_image ON event (image_id);
+CREATE INDEX event_night ON event (dayobs, thing);
+CREATE TABLE file (
+    id INTEGER NOT NULL,
+    image_id INTEGER NOT NULL,
+    kind VARCHAR DEFAULT 'raw' NOT NULL,
+    detector VARCHAR DEFAULT '' NOT NULL,
+    location VARCHAR DEFAULT '' NOT NULL,
+    version INTEGER DEFAULT '1' NOT NULL,
+    path VARCHAR NOT NULL,
+    bytes BIGINT NOT NULL,
+    adler32 VARCHAR DEFAULT '' NOT NULL,
+    crc32c VARCHAR NOT NULL,
+    missing BIGINT DEFAULT '0' NOT NULL,
+    status VARCHAR NOT NULL,
+    replaces VARCHAR DEFAULT '' NOT NULL,
+    replaced_by VARCHAR DEFAULT '' NOT NULL,
+    written_tai FLOAT NOT NULL,
+    verified_tai FLOAT,
+    PRIMARY KEY (id),
+    UNIQUE (path)
+);
+CREATE INDEX file_image ON file (image_id, detector);
 CREATE TABLE header (
     id INTEGER NOT NULL,
     obsid VARCHAR NOT NULL,
@@ -91,45 +163,6 @@ CREATE TABLE role (
     since_tai FLOAT NOT NULL,
     PRIMARY KEY (name)
 );
-CREATE TABLE attempt (
-    id INTEGER NOT NULL,
-    image_id INTEGER NOT NULL,
-    thing VARCHAR NOT NULL,
-    subject VARCHAR NOT NULL,
-    number INTEGER NOT NULL,
-    owner VARCHAR NOT NULL,
-    began_tai FLOAT NOT NULL,
-    ended_tai FLOAT,
-    outcome VARCHAR DEFAULT '' NOT NULL,
-    reason TEXT DEFAULT '' NOT NULL,
-    bytes BIGINT DEFAULT '0' NOT NULL,
-    PRIMARY KEY (id),
-    FOREIGN KEY(image_id) REFERENCES image (id)
-);
-CREATE INDEX attempt_image ON attempt (image_id, thing, subject, number);
-CREATE TABLE delivery (
-    id INTEGER NOT NULL,
-    image_id INTEGER NOT NULL,
-    destination VARCHAR NOT NULL,
-    path VARCHAR NOT NULL,
-    target VARCHAR DEFAULT '' NOT NULL,
-    bytes BIGINT DEFAULT '0' NOT NULL,
-    crc32c VARCHAR DEFAULT '' NOT NULL,
-    priority INTEGER DEFAULT '0' NOT NULL,
-    rank INTEGER DEFAULT '0' NOT NULL,
-    state VARCHAR DEFAULT 'queued' NOT NULL CONSTRAINT delivery_state_is_known CHECK (state IN ('queued', 'sending', 'delivered', 'failed', 'conflict')),
-    reason TEXT DEFAULT '' NOT NULL,
-    attempts INTEGER DEFAULT '0' NOT NULL,
-    owner VARCHAR DEFAULT '' NOT NULL,
-    next_try FLOAT DEFAULT '0' NOT NULL,
-    queued_tai FLOAT NOT NULL,
-    delivered_tai FLOAT,
-    PRIMARY KEY (id),
-    UNIQUE (destination, path, crc32c),
-    FOREIGN KEY(image_id) REFERENCES image (id)
-);
-CREATE INDEX delivery_image ON delivery (image_id);
-CREATE INDEX delivery_queue ON delivery (destination, state, priority, image_id, rank) WHERE state <> 'delivered';
 CREATE TABLE detector (
     image_id INTEGER NOT NULL,
     detector VARCHAR NOT NULL,
@@ -142,45 +175,6 @@ CREATE TABLE detector (
     FOREIGN KEY(image_id) REFERENCES image (id)
 )
  WITHOUT ROWID;
-CREATE INDEX detector_absent ON detector (state) WHERE state <> 'present';
-CREATE TABLE event (
-    number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-    at_tai FLOAT NOT NULL,
-    image_id INTEGER,
-    obsid VARCHAR DEFAULT '' NOT NULL,
-    dayobs INTEGER DEFAULT '0' NOT NULL,
-    thing VARCHAR NOT NULL,
-    subject VARCHAR DEFAULT '' NOT NULL,
-    old VARCHAR DEFAULT '' NOT NULL,
-    new VARCHAR NOT NULL,
-    owner VARCHAR DEFAULT '' NOT NULL,
-    detail TEXT DEFAULT '{}' NOT NULL,
-    FOREIGN KEY(image_id) REFERENCES image (id)
-);
-CREATE INDEX event_image ON event (image_id);
-CREATE INDEX event_night ON event (dayobs, thing);
-CREATE TABLE file (
-    id INTEGER NOT NULL,
-    image_id INTEGER NOT NULL,
-    kind VARCHAR DEFAULT 'raw' NOT NULL,
-    detector VARCHAR DEFAULT '' NOT NULL,
-    location VARCHAR DEFAULT '' NOT NULL,
-    version INTEGER DEFAULT '1' NOT NULL,
-    path VARCHAR NOT NULL,
-    bytes BIGINT NOT NULL,
-    adler32 VARCHAR DEFAULT '' NOT NULL,
-    crc32c VARCHAR NOT NULL,
-    missing BIGINT DEFAULT '0' NOT NULL,
-    status VARCHAR NOT NULL,
-    replaces VARCHAR DEFAULT '' NOT NULL,
-    replaced_by VARCHAR DEFAULT '' NOT NULL,
-    written_tai FLOAT NOT NULL,
-    verified_tai FLOAT,
-    PRIMARY KEY (id),
-    UNIQUE (path),
-    FOREIGN KEY(image_id) REFERENCES image (id)
-);
-CREATE INDEX file_image ON file (image_id, detector);
 CREATE TABLE source (
     image_id INTEGER NOT NULL,
     location VARCHAR NOT NULL,
