@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from night import facts_of, files_of, keys_of, name_of, wait_for, want
 
-from raftwright.ledger import DeliveryPlan, Ledger, Outcome, open_ledger
+from raftwright.ledger import Claim, DeliveryPlan, DeliveryRow, Ledger, Outcome, open_ledger
 from raftwright.ledger.database import Transaction
 
 Edge = tuple[str, str, str]
@@ -52,18 +52,25 @@ def steps_of(ledger: Ledger, edge: Edge) -> list[tuple[str, str]]:
     ]
 
 
+def _claim(ledger: Ledger, edge: Edge) -> Claim:
+    """A database may need a moment to see that somebody who had locked it is no more."""
+    keys = [key for key in keys_of(facts_of(number_of(edge))) if key.location == LOCATION]
+    found: list[Claim] = []
+    wait_for(lambda: found.extend(ledger.claims.claim(want(*keys), again=True)) or found, 10)
+    return found[0]
+
+
+def _send(ledger: Ledger, edge: Edge) -> DeliveryRow:
+    found: list[DeliveryRow] = []
+    wait_for(lambda: found.extend(ledger.deliveries.claim(_destination(edge), 1)) or found, 10)
+    return found[0]
+
+
 def _end(ledger: Ledger, edge: Edge, state: str, missing: int = 0) -> None:
     facts = facts_of(number_of(edge))
-    keys = [key for key in keys_of(facts) if key.location == LOCATION]
-    (claim,) = ledger.claims.claim(want(*keys), again=True)
+    claim = _claim(ledger, edge)
     files = files_of(facts, LOCATION, missing=missing) if state in ("done", "incomplete") else ()
     assert ledger.claims.end(claim, Outcome(state=state, reason="because", files=files))  # type: ignore[arg-type]
-
-
-def _claim(ledger: Ledger, edge: Edge) -> None:
-    keys = [key for key in keys_of(facts_of(number_of(edge))) if key.location == LOCATION]
-    # A database may need a moment to see that somebody who had locked it is no more.
-    wait_for(lambda: ledger.claims.claim(want(*keys), again=True), 10)
 
 
 def _lose(ledger: Ledger, edge: Edge) -> None:
@@ -141,9 +148,7 @@ def _take_source(ledger: Ledger, edge: Edge, ready: Callable[[], None]) -> None:
         ready()
         _claim(ledger, edge)
     elif old == "claimed":
-        (claim,) = ledger.claims.claim(
-            want(*[key for key in keys_of(facts) if key.location == LOCATION]), again=True
-        )
+        claim = _claim(ledger, edge)
         files = files_of(facts, LOCATION) if new in ("done", "incomplete") else ()
         ready()
         assert ledger.claims.end(claim, Outcome(state=new, files=files))  # type: ignore[arg-type]
@@ -156,9 +161,9 @@ def _take_delivery(ledger: Ledger, edge: Edge, ready: Callable[[], None]) -> Non
     _, old, new = edge
     if old == "queued":
         ready()
-        assert ledger.deliveries.claim(_destination(edge), 1)
+        _send(ledger, edge)
     elif old == "sending":
-        (row,) = ledger.deliveries.claim(_destination(edge), 1)
+        row = _send(ledger, edge)
         ready()
         assert ledger.deliveries.end(row, new)
     else:
@@ -181,22 +186,5 @@ def take_and_die(url: str, edge: Edge, when: str) -> None:
 
             Transaction.write_events = write_and_die  # type: ignore[method-assign]
 
-    def die(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if type(ledger.database).__name__ == "PostgresDatabase" and when == "before":
-        from raftwright.ledger.postgres import PostgresTransaction
-
-        def ready_postgres() -> None:
-            write = PostgresTransaction.write_events
-
-            def write_and_die(self: PostgresTransaction, owner: str) -> None:
-                write(self, owner)
-                die()
-
-            PostgresTransaction.write_events = write_and_die  # type: ignore[method-assign]
-
-        take(ledger, edge, ready_postgres)
-    else:
-        take(ledger, edge, ready)
-    die()
+    take(ledger, edge, ready)
+    os.kill(os.getpid(), signal.SIGKILL)
