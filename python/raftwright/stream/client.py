@@ -231,9 +231,7 @@ class NetworkStore:
             page = [name for name in reply.images if not names or name > names[-1]]
             names.extend(sorted(set(page)))
             if len(names) > _MOST_NAMES:
-                raise WireError(
-                    "malformed", f"{self.endpoint}: more than {_MOST_NAMES} images"
-                )
+                raise WireError("malformed", f"{self.endpoint}: more than {_MOST_NAMES} images")
             if not reply.more or not page:
                 return names
 
