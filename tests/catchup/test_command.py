@@ -18,17 +18,22 @@ from raftwright.ledger import Ledger
 
 
 def run(*options: str, code: int = 0) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "raftwright", "catchup", *options, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=60,
+    process = subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-m", "raftwright", "catchup", *options, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
+        text=True,
     )
-    assert done.returncode == code, (done.returncode, done.stdout[-2000:], done.stderr[-2000:])
+    try:
+        told, log = process.communicate(timeout=45)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # says where its threads are
+        told, log = process.communicate(timeout=10)
+    assert process.returncode == code, (process.returncode, told[-2000:], log[-6000:])
     if code in (1, 2):
-        return [json.loads(done.stdout)]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+        return [json.loads(told)]
+    return [json.loads(line) for line in told.splitlines()]
 
 
 def test_a_trial_and_then_the_thing_itself(captured: Any, out: Path) -> None:
@@ -77,7 +82,7 @@ def test_killed_and_started_again(daq: HandStore, serve: Any, out: Path, ledger:
     """D088: SIGKILL in the middle; the next one goes on with what was in hand, and all pixels are there."""
     images = daq.add(*range(1, 6))
     endpoint = serve().endpoint
-    options = ("--out", str(out), "--young", "0s", "--bandwidth", "100kB/s", "--every", "200ms")
+    options = ("--out", str(out), "--young", "0s", "--bandwidth", "50kB/s", "--every", "200ms")
     process = subprocess.Popen(
         [sys.executable, "-m", "raftwright", "catchup", endpoint, *options],
         stdin=subprocess.DEVNULL,

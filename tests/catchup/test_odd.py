@@ -238,7 +238,7 @@ def test_gaps_that_the_daq_has_for_good_are_not_asked_for_again(
     image.lose(2 * CHUNK, 3 * CHUNK, "22/1")
     daq.put(image)
     service = catch_up(serve().endpoint, retry=0.05)
-    wait_for(lambda: any(finding.action == "never" for finding in service.survey.findings))
+    wait_for(lambda: [finding.action for finding in service.survey.findings] == ["never"])
     (finding,) = service.survey.findings
     assert (finding.location, finding.why) == ("22/1", "gaps")
     assert f"lacks {CHUNK} of its" in finding.reason
@@ -257,7 +257,7 @@ def test_gaps_that_close_later_are_repaired(
     image.lose(2 * CHUNK, 3 * CHUNK, "22/1")
     daq.put(image)
     service = catch_up(serve().endpoint, retry=0.05)
-    wait_for(lambda: any(finding.action == "never" for finding in service.survey.findings))
+    wait_for(lambda: [finding.action for finding in service.survey.findings] == ["never"])
     image.mend()
     service.look_again(image.base.name)
     wait_for(lambda: not list(service.survey.findings))
@@ -273,7 +273,7 @@ def test_tries_have_an_end_and_a_reason(
     source = image.sources["22/1"]
     source.crc32c = "00000000"  # never what comes
     service = catch_up(serve().endpoint, retry=0.05, tries=3)
-    wait_for(lambda: any(finding.action == "never" for finding in service.survey.findings))
+    wait_for(lambda: [finding.action for finding in service.survey.findings] == ["never"])
     (finding,) = service.survey.findings
     assert "given up after 3 attempts" in finding.reason
     assert "CRC" in finding.reason

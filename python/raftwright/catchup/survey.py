@@ -93,6 +93,7 @@ class Survey:
         self.findings = Findings()
         """What is missing."""
         self._outcomes: OrderedDict[UnitKey, str] = OrderedDict()  # of units that were tried, why not
+        self._touched: set[str] = set()  # images that something happened to while they were looked at
         self._seen: OrderedDict[str, float] = OrderedDict()  # images of which nobody knows the time
         self.rounds = 0
         """Comparisons that came to their end."""
@@ -112,6 +113,7 @@ class Survey:
                 self._settled.clear()
             else:
                 self._settled.pop(image, None)
+                self._touched.add(image)
 
     def ended(self, work: Work, outcome: Outcome) -> None:
         """A unit was tried."""
@@ -120,6 +122,7 @@ class Survey:
             self._outcomes[work.key] = said
             _bounded(self._outcomes, _REMEMBERED)
             self._settled.pop(work.image.name, None)
+            self._touched.add(work.image.name)
 
     @property
     def daq(self) -> bool:
@@ -161,6 +164,8 @@ class Survey:
 
     def _try(self, each: Listed) -> None:
         name = str(each.name)
+        with self._lock:
+            self._touched.discard(name)
         try:
             self._look(each)
         except NotFoundError:
@@ -319,7 +324,7 @@ class Survey:
         name = str(each.name)
         works: list[Work] = []
         findings: list[Finding] = []
-        wait = self.settings.every
+        wait = min(self.settings.every, 1.0) if self._again else self.settings.every
         for need, known in needs:
             work = self._act_on(each, info, need, known)
             if work is not None:
@@ -384,6 +389,8 @@ class Survey:
 
     def _settle(self, name: str, seconds: float) -> None:
         with self._lock:
+            if name in self._touched:
+                return
             self._settled[name] = time.monotonic() + max(0.0, seconds)
             self._settled.move_to_end(name)
             _bounded(self._settled, _REMEMBERED)
