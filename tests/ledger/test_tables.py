@@ -191,3 +191,27 @@ def test_times_are_tai(ledger: Any) -> None:
     image = ledger.images.by_id(image_id)
     now = datetime.datetime.now(datetime.UTC).timestamp()
     assert image.announced_tai - now == pytest.approx(37, abs=5)
+
+
+def test_the_edges_are_those_of_the_documentation(project_root: Path) -> None:
+    text = (project_root / "docs" / "ledger.md").read_text().split("## States")[1].split("## Who")[0]
+    told: dict[str, dict[str, frozenset[str]]] = {}
+    thing = ""
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.strip("| ").split("|")] if line.startswith("|") else []
+        if line.startswith("| |"):
+            parts.insert(0, "")
+        if len(parts) != 3 or parts[0] == "thing" or set(parts[0]) == {"-"}:
+            continue
+        thing = parts[0].split(" ")[0] or thing
+        for old in parts[1].split(", "):
+            told.setdefault(thing, {})[old] = frozenset(parts[2].split(", "))
+    told["header"]["complete"] = frozenset()
+    assert told == {name: dict(steps) for name, steps in EDGES.items()}
+
+
+def test_the_tables_are_those_of_the_documentation(project_root: Path) -> None:
+    text = (project_root / "docs" / "ledger.md").read_text().split("## Tables")[1].split("## States")[0]
+    told = set(re.findall(r"^\| `([a-z]+)` ", text, re.MULTILINE))
+    assert told == set(metadata.tables) - {"information"}
+    assert all(f"`{view}`" in text for view in VIEWS)
