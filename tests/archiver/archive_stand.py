@@ -55,6 +55,7 @@ class Hand:
         enter: bool = True,
         again: bool = False,
         document: Any = None,
+        claimed: bool = True,
     ) -> list[FileRow]:
         """The files of an image, or of some of its sources."""
         info = image.info
@@ -65,6 +66,9 @@ class Hand:
             for each in locations
         ]
         claims = {claim.key.location: claim for claim in self.ledger.claims.claim(keys, again=again)}
+        if not claimed:
+            assert not claims, "it is done already"
+            return []
         output = ImageOutput(info, self.root, camera, durable=False, versions=True, document=document)
         output.make_directory()
         output.write_manifest()

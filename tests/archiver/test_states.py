@@ -427,6 +427,32 @@ def test_the_day_is_that_of_the_name(tmp_path: Path) -> None:
     assert all(name.startswith("LSSTComCam/20261122/CC_S_20261122_000001/") for name in names)
 
 
+@pytest.mark.parametrize("how", ["restored", "deleted"])
+def test_a_ledger_of_before_is_put_back(how: str, archive: Archive, tmp_path: Path) -> None:
+    """The ledger is restored from before an image, or is gone, while the archiver runs: what is entered again
+    is judged and queued again, and found to be there already."""
+    import sqlite3
+
+    archive.archiver(archive.to("oods"))
+    images = archive.take(1)
+    wait_for(lambda: archive.counts().get("oods") == {"delivered": 19})
+    with sqlite3.connect(archive.root / "ledger.db") as connection:
+        connection.execute("VACUUM INTO ?", (str(tmp_path / "before.db"),))
+    connection.close()
+    images += archive.take(2, 3)
+    wait_for(lambda: archive.counts().get("oods") == {"delivered": 57})
+    for path in archive.root.glob("ledger.db*"):
+        path.unlink()
+    if how == "restored":
+        (tmp_path / "before.db").rename(archive.root / "ledger.db")
+    for image in images:
+        archive.hand.announce(image)
+        archive.hand.capture(image, claimed=how == "deleted" or image is not images[0])
+    wait_for(lambda: archive.counts().get("oods") == {"delivered": 57}, 20, archive.counts)
+    wait_for(lambda: [archive.state(image) for image in images] == ["complete"] * 3)
+    archive.check(archive.place("oods"), images)
+
+
 def test_memory_and_threads_stay(archive: Archive) -> None:
     """D065, D082: many images leave no threads behind, and who has nothing to do does nothing."""
     import threading

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from raftwright.archiver.settings import Command, Destination, Settings
 
 if TYPE_CHECKING:
-    from raftwright.archiver.service import NAME, Archiver, Places, build
+    from raftwright.archiver.places import NAME, Places, build
+    from raftwright.archiver.service import Archiver
 
 __all__ = ["NAME", "Archiver", "Command", "Destination", "Places", "Settings", "build"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module("raftwright.archiver.service"), name)
+        home = "service" if name == "Archiver" else "places"
+        return getattr(importlib.import_module(f"raftwright.archiver.{home}"), name)
     raise AttributeError(f"module 'raftwright.archiver' has no attribute {name!r}")

@@ -50,6 +50,7 @@ class Chronicle:
         self._wanted = threading.Event()
         self._unsaved = 0
         self._ended = False
+        self._anew = False
         self.number = -1
         """How far it has read; -1: it has not begun."""
         self.trouble = ""
@@ -57,6 +58,11 @@ class Chronicle:
     def end(self) -> None:
         """Reads no more."""
         self._ended = True
+        self._wanted.set()
+
+    def forget(self) -> None:
+        """Begins where the cursor in the ledger is."""
+        self._anew = True
         self._wanted.set()
 
     def wake(self) -> None:
@@ -88,12 +94,17 @@ class Chronicle:
 
     def _read(self) -> bool:
         """One batch; whether there may be more."""
+        if self._anew:
+            self._anew, self.number = False, -1
         if self.number < 0:
             self.number = self._unsaved = self._ledger.events.cursor(self._name)
         rows = self._ledger.events.after(self.number, _BATCH, _THINGS)
         if rows:
             self._take(rows)
             self.number = rows[-1].number
+        elif self._ledger.events.last() < self.number:
+            self._anew = True  # an older ledger was put in place of the one that was read
+            return True
         if self.number > self._unsaved and self._settled():
             self._ledger.events.move_cursor(self._name, self.number)
             self._unsaved = self.number

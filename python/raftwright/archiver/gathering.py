@@ -45,7 +45,7 @@ _PATIENCE: Final = 3.0
 
 
 class Gatherer:
-    """Belongs to one thread."""
+    """Belongs to one thread, but for `forget`."""
 
     def __init__(
         self, ledger: Ledger, archive: Path, planner: Planner, digests: Digests, metrics: Metrics
@@ -59,6 +59,10 @@ class Gatherer:
         self._judged: OrderedDict[int, float] = OrderedDict()
         self._checked = metrics.counter("files_verified", "Files whose sums hold")
         self._bad = metrics.counter("files_bad", "Files that are gone or whose sums do not hold")
+
+    def forget(self) -> None:
+        """What was planned is looked up again."""
+        self._planned, self._judged, self._searched = OrderedDict(), OrderedDict(), OrderedDict()
 
     def examine(self, image_id: int, *, late: bool = False) -> tuple[ImageRow, int, float]:
         """Looks at an image; what it is now, how many deliveries are new, and in how many seconds it should

@@ -23,7 +23,8 @@ _LOOK: Final = 1.0
 
 
 class Role:
-    """A role in the ledger, taken when it is free. `keep` is its task; `begun` is called when it is ours."""
+    """A role in the ledger, taken when it is free. `keep` is its task; `begun` is called when it is ours from
+    now on, and when the ledger is another than before: it was restored, or made anew."""
 
     def __init__(self, ledger: Ledger, instrument: str, begun: Callable[[], None]) -> None:
         self.name = f"archiver:{instrument or '*'}"
@@ -33,10 +34,15 @@ class Role:
         """Why the ledger cannot be asked; empty where it can."""
         self._ledger = ledger
         self._begun = begun
+        self._generation = 0
 
     def take(self) -> None:
         """Takes it, if nobody has it who lives. Raises StorageError."""
         was, self.active = self.active, self._ledger.roles.take(self.name)
+        generation, self._generation = self._generation, self._ledger.generation
+        if self.active and was and generation != self._generation:
+            _log.warning("the ledger is another than before; all of it is compared again")
+            self._begun()
         if self.active and not was:
             _log.info("this archiver is the one that works (%s)", self.name)
             self._begun()

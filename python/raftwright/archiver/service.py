@@ -7,7 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from raftwright.archiver.chronicle import Chronicle
@@ -15,6 +14,7 @@ from raftwright.archiver.delivering import Lanes
 from raftwright.archiver.digests import Digests
 from raftwright.archiver.gathering import Gatherer
 from raftwright.archiver.late_headers import LateHeaders
+from raftwright.archiver.places import NAME, Places
 from raftwright.archiver.planning import Planner
 from raftwright.archiver.reporting import Reporter
 from raftwright.archiver.role import Role
@@ -29,40 +29,17 @@ if TYPE_CHECKING:
     from raftwright.daq import Store
     from raftwright.ledger import Ledger
     from raftwright.ledger.rows import EventRow, ImageRow
-    from raftwright.service import Common, Life, Task
+    from raftwright.service import Life, Task
 
-__all__ = ["NAME", "Archiver", "Places", "build"]
+__all__ = ["NAME", "Archiver"]
 
 _log = logging.getLogger("raftwright.archiver")
-
-NAME: Final = "archiver"
 
 _SOON: Final = 0.01
 """Seconds in which several hints about an image become one look."""
 _IMAGES: Final = 256
 _READOUTS: Final = 10_000
 _AT_A_TIME: Final = 500
-
-
-class Places:
-    """Where an archiver finds the others: `store` opens the DAQ's, `publish` and `listen` are of events."""
-
-    def __init__(
-        self,
-        *,
-        root: Path,
-        ledger: str,
-        store: Callable[[], Store] | None,
-        folder: str = "",
-        publish: str = "",
-        listen: Collection[str] = (),
-    ) -> None:
-        self.root = root
-        self.ledger = ledger
-        self.store = store
-        self.folder = folder
-        self.publish = publish
-        self.listen = tuple(listen)
 
 
 class Archiver(Service):
@@ -125,7 +102,6 @@ class Archiver(Service):
             active=lambda: self.active,
             settled=lambda: not self._waiting and not self.late_headers.waiting,
         )
-        self.role.take()
         self.task("role", self.role.keep)
         self.task("gather", self._gather, waiting=self._overdue)
         self.task("chronicle", self.chronicle.read)
@@ -149,6 +125,7 @@ class Archiver(Service):
             self._open_watch(places.store)
         if places.listen:
             self.task("events", self._listen)
+        self.role.take()
         self.metrics.gauge(
             "active", "1 where it is this archiver that works", read=lambda: float(self.active)
         )
@@ -220,9 +197,15 @@ class Archiver(Service):
         return self.role is not None and self.role.active
 
     def _begins(self) -> None:
-        """It is us from now on: what was seen before is old."""
+        """It is us from now on, or the ledger is another: what was remembered of it is old."""
         with self._news:
             self._readouts.clear()
+        with self._images_lock:
+            self._images.clear()
+        self.gatherer.forget()
+        self.chronicle.forget()
+        if self.watch is not None:
+            self.watch.forget()
 
     # -- news
 
@@ -472,27 +455,3 @@ class Archiver(Service):
             "destinations": destinations,
             "problems": problems,
         }
-
-
-def build(settings: Settings, common: Common) -> Archiver:
-    """The archiver of a configuration."""
-    daq, told = common.daq, common.events_of(NAME)
-
-    def open_daq() -> Store:
-        from raftwright.stream import KeyStore, NetworkStore
-
-        pair = KeyStore(daq.key_store or None).secret(daq.keys) if daq.keys else None
-        return NetworkStore(daq.endpoint, keys=pair, server_key=daq.server_key or None, name=NAME)
-
-    return Archiver(
-        settings,
-        Places(
-            root=common.root,
-            ledger=common.ledger,
-            store=open_daq if daq.endpoint else None,
-            folder=daq.folder,
-            publish=told,
-            listen=[url for url in common.events_from() if url.startswith("kafka://") or url != told],
-        ),
-        common.life(NAME),
-    )

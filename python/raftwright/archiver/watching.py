@@ -35,6 +35,8 @@ _LONGEST_PAUSE: Final = 30.0
 _LOOK: Final = 1.0
 """Seconds between two looks at what is being read out."""
 _LONG: Final = 60.0
+_ASIDE: Final = 60.0
+"""Seconds until an image that could not be entered is looked at again."""
 _AGAIN: Final = 20
 """Images that a sweep asks about again: under a name there may be another image now."""
 
@@ -92,6 +94,7 @@ class Watch:
         self._known: OrderedDict[str, tuple[str, int, bool]] = OrderedDict()
         """Image: the DAQ's id, its number in the ledger (0: not ours), and whether its readout has ended."""
         self._underway: dict[str, _Underway] = {}
+        self._aside: dict[str, float] = {}
         self.strange: OrderedDict[str, str] = OrderedDict()
         """Images that cannot be entered, and why."""
         # A subscription to a server lasts until it is closed; others are asked to come back for the end.
@@ -99,6 +102,12 @@ class Watch:
         self.trouble = ""
         """Why the DAQ cannot be asked; empty where it can."""
         self.swept = 0
+
+    def forget(self) -> None:
+        """Everything is announced again."""
+        with self._lock:
+            self._known.clear()
+        self._wanted.set()
 
     def end(self) -> None:
         """Asks the DAQ no more."""
@@ -130,7 +139,7 @@ class Watch:
     def _take(self, notice: Notice) -> None:
         if notice.kind in ("begun", "complete"):
             with self._lock:
-                self.strange.pop(notice.image, None)
+                self._aside.pop(notice.image, None)
                 if notice.kind == "begun":
                     self._known.pop(notice.image, None)
             try:
@@ -189,13 +198,16 @@ class Watch:
                 del self._underway[name]
             for name in [name for name in self.strange if name not in there]:
                 del self.strange[name]
+                self._aside.pop(name, None)
             told = {name for name, known in self._known.items() if known[2]}
-            unknown = [name for name in complete if name not in told and name not in self.strange]
+            aside = {name for name, until in self._aside.items() if time.monotonic() < until}
+            unknown = [name for name in complete if name not in told and name not in aside]
             again = [name for name in list(self._known)[:_AGAIN] if name in there]
             for name in list(self._known)[:_AGAIN]:
                 self._known.move_to_end(name)
         for name in underway:
-            self._try(name, ended=False)
+            if name not in aside:
+                self._try(name, ended=False)
         unknown.sort(key=_age)
         for number, name in enumerate(unknown):
             if task.stopping.is_set() or number >= _AT_A_TIME:
@@ -237,6 +249,8 @@ class Watch:
                 return
             number = entered
         with self._lock:
+            self.strange.pop(name, None)
+            self._aside.pop(name, None)
             self._known[name] = info.id, number, ended
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
@@ -261,9 +275,10 @@ class Watch:
         with self._lock:
             known = self.strange.get(name)
             self.strange[name] = why
+            self._aside[name] = time.monotonic() + _ASIDE
             self._underway.pop(name, None)
             while len(self.strange) > 10_000:
-                self.strange.popitem(last=False)
+                self._aside.pop(self.strange.popitem(last=False)[0], None)
         if known == why:
             return
         _log.error("%s cannot be entered: %s", ascii(name)[1:-1][:120], why)
