@@ -36,19 +36,19 @@ def check(url: str, archive: Path, images: int) -> None:
 
 
 def test_two_forwarders_share_a_ledger(url: str, daq: HandStore, forwarder: Forward, archive: Path) -> None:
-    daq.add(*range(1, 13))
+    daq.add(*range(1, 25))
     for image in daq.all.values():
         for source in image.sources.values():
             source.on_read = lambda: time.sleep(0.002)
     both = [forwarder(url), forwarder(url)]
-    wait_for(lambda: counts(url) == {"done": 36})
+    wait_for(lambda: counts(url) == {"done": 72})
     with open_ledger(url, read_only=True) as ledger:
         owners = {unit.owner for unit in ledger.claims.units()}
         assert owners == {one.ledger.owner for one in both}
         assert {unit.attempts for unit in ledger.claims.units()} == {1}
     for one in both:
         one.stop()
-    check(url, archive, 12)
+    check(url, archive, 24)
 
 
 @pytest.fixture

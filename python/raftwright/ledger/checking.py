@@ -38,6 +38,15 @@ _CONTRADICTIONS: Final = (
             OR expected_sources <> (SELECT count(*) FROM source WHERE source.image_id = image.id)""",
         "they are counted anew when they are announced again",
     ),
+    *(
+        (
+            f"rows of {table} belong to images that are not there",
+            f"""SELECT image_id FROM {table} WHERE image_id IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM image WHERE image.id = {table}.image_id)""",
+            "`raftwright ledger rebuild` into a new ledger",
+        )
+        for table in ("file", "delivery", "attempt", "event")
+    ),
     (
         "files are replaced by files that are not there",
         """SELECT path FROM file WHERE replaced_by <> ''

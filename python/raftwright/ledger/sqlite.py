@@ -92,6 +92,7 @@ class SqliteDatabase(Database):
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
+        self._retired: list[sqlite3.Connection] = []
         self._identity: tuple[int, int] | None = None
         self._closed = False
         self._open()
@@ -216,7 +217,7 @@ class SqliteDatabase(Database):
                 connection.close()
             self._idle = []
             if self._writer is not None:
-                self._writer.close()
+                self._retired.append(self._writer)  # another thread may be at it
                 self._writer = None
             self.generation += 1
             self._open()
@@ -246,6 +247,7 @@ class SqliteDatabase(Database):
         for _ in range(_TRIES):
             self._look()
             connection = self._writer
+            self._close_retired()
             if connection is None:
                 raise UsageError(f"{self.path}: the ledger is open for reading only")
             try:
@@ -255,6 +257,8 @@ class SqliteDatabase(Database):
                     result = work(transaction)
                     transaction.write_events(self._owner)
                     connection.execute("COMMIT")
+                    if self._on_disk() != self._identity:
+                        raise Retry  # it was deleted meanwhile, and the commit with it
                     for done in transaction.afterwards:
                         done()
                     return result
@@ -267,6 +271,11 @@ class SqliteDatabase(Database):
             except (sqlite3.Error, OverflowError, UnicodeError) as error:
                 raise self._failed("written", error) from error
         raise StorageError(errno.EAGAIN, "others change the same again and again; do it later", self.where)
+
+    def _close_retired(self) -> None:
+        """Connections to files that have no name any more; called by whoever writes."""
+        while self._retired:
+            self._retired.pop().close()
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -286,6 +295,9 @@ class SqliteDatabase(Database):
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
             connection.close()
             raise self._failed("read", error) from error
+        except BaseException:
+            connection.close()
+            raise
         with self._lock:
             if len(self._idle) < _KEPT and not self._closed and identity == self._identity:
                 self._idle.append(connection)
@@ -295,6 +307,7 @@ class SqliteDatabase(Database):
     def close(self) -> None:
         with self._lock:
             self._closed = True
+            self._close_retired()
             for connection in self._idle:
                 connection.close()
             self._idle = []
