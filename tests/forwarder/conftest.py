@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,3 +95,12 @@ def run(out: Path) -> Iterator[Run]:
         if one.process.poll() is None:
             one.send(signal.SIGCONT)
         one.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def pool() -> Iterator[str]:
+    """Where a pool of shared memory may be."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("no shared memory")
+    with tempfile.TemporaryDirectory(prefix="raftwright-test-", dir="/dev/shm") as directory:
+        yield f"{directory}/pool"

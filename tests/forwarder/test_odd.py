@@ -292,16 +292,13 @@ def test_a_forwarder_that_is_stopped_for_a_while(
 
 
 def test_readers_that_hold_all_of_the_shared_memory(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path, pool: str
 ) -> None:
-    if not os.access("/dev/shm", os.W_OK):
-        pytest.skip("no shared memory")
     server = serve()
-    name = f"test-{os.getpid()}"
-    forwarder = forward(server.endpoint, prompt=name, prompt_memory=1 << 20)
+    forwarder = forward(server.endpoint, prompt=pool, prompt_memory=1 << 20)
     daq.add(1)
     wait_for(lambda: states_of(ledger) == {"done": 3})
-    watching = raftwright.watch(name, since="all", timeout=1.0)
+    watching = raftwright.watch(pool, since="all", timeout=1.0)
     ccds = list(watching)
     assert ccds
     daq.add(*range(2, 8))
@@ -314,6 +311,18 @@ def test_readers_that_hold_all_of_the_shared_memory(
     watching.close()
     forwarder.stop()
     check_archive(out, ledger, daq.all)
+
+
+def test_shared_memory_is_made_before_the_first_image_comes(
+    daq: HandStore, serve: Serve, forward: Forward, pool: str
+) -> None:
+    """An image that is in the DAQ already says how large boards are."""
+    daq.add(1)
+    forwarder = forward(serve().endpoint, prompt=pool, prompt_memory=16 << 20)
+    wait_for(lambda: forwarder.pool.status()["slabs"] >= 6)
+    wait_for(lambda: forwarder.pool.status()["published"] == 3)
+    time.sleep(0.3)
+    assert forwarder.pool.status()["slabs"] <= 9
 
 
 # -- the end

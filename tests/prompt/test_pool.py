@@ -59,6 +59,21 @@ def test_slabs_are_made_as_needed_then_used_again_oldest_first(
     assert len(files(place)) == 3
 
 
+def test_slabs_are_made_ahead_as_far_as_there_is_room(open_pool: Callable[..., Pool], place: Path) -> None:
+    pool = open_pool(4)
+    assert pool.prepare(board_bytes(), 2) == 2
+    assert pool.prepare(board_bytes(), 2) == 0, "they are there already"
+    made = files(place)
+    for serial in (1, 2):
+        assert publish(pool, serial)
+    assert files(place) == made, "those that were made ahead are not used"
+    assert pool.prepare(board_bytes(), 9) == 2
+    with watch(place, since="all", timeout=0) as ccds:
+        assert {serial_of(ccd) for ccd in ccds} == {1, 2}, "boards had to go for empty slabs"
+    pool.close()
+    assert pool.prepare(board_bytes(), 1) == 0
+
+
 def test_the_memory_of_a_writer_is_not_lent_twice(open_pool: Callable[..., Pool]) -> None:
     pool = open_pool(1)
     slab = pool.lend(board_bytes())

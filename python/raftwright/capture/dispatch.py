@@ -216,8 +216,7 @@ class Dispatcher:
         registers = work.source.registers
         layout = work.board.layout
         if self._pool is not None:
-            need = _core.planes_bytes(layout.channels, registers.width, registers.height)
-            work.slab = self._pool.lend(need)
+            work.slab = self._pool.lend(work.planes_bytes)
         if work.slab is not None:
             work.readout = _core.Readout(
                 layout,

@@ -74,6 +74,12 @@ class Work:
         parts = self.image.name.split("_")
         return ("_".join(parts[2:]) if len(parts) == 4 else "", self.image.name, self.source.location)
 
+    @property
+    def planes_bytes(self) -> int:
+        """What its pixels take in shared memory."""
+        registers = self.source.registers
+        return _core.planes_bytes(self.board.layout.channels, registers.width, registers.height)
+
     def worst_case(self, credit: int) -> int:
         """Bytes that it may take at most: pixels that do not compress, the packed rows that wait for their
         rest, and messages on their way."""

@@ -7,12 +7,13 @@ is a header document, or for long enough; then its files are written.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import queue
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from raftwright.assembly import AssembledSource
 from raftwright.errors import RaftwrightError, StorageError
@@ -40,7 +41,10 @@ _log = logging.getLogger("raftwright.capture")
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 2.0
 _LONGEST_RETRY: Final = 600.0
+_LIVE, _OLD, _LAST = range(3)
 _SOME: Final = "of its detectors only some were asked for"
+
+_Item: TypeAlias = "tuple[Work, Outcome | None, SourceReport | None]"
 
 
 class Writers:
@@ -64,9 +68,8 @@ class Writers:
         self._places = places
         self._hold = hold
         self._told = told
-        self._queue: queue.SimpleQueue[tuple[Work, Outcome | None, SourceReport | None] | None] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.PriorityQueue[tuple[int, int, _Item | None]] = queue.PriorityQueue()
+        self._order = itertools.count()
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=carried(self._run), name=f"write-{n}", daemon=True)
@@ -80,11 +83,11 @@ class Writers:
 
     def write(self, work: Work) -> None:
         """A unit whose fetch ended, and again once it was held."""
-        self._queue.put((work, None, None))
+        self._put(work, None, None)
 
     def enter(self, work: Work, outcome: Outcome) -> None:
         """A unit that ended without anything new on the disk; the ledger is to know."""
-        self._queue.put((work, outcome, None))
+        self._put(work, outcome, None)
 
     def found(self, work: Work) -> None:
         """A unit whose files are all there already."""
@@ -96,16 +99,20 @@ class Writers:
             files=_rows(work, report),
             reason="found on disk" if whole else _SOME,
         )
-        self._queue.put((work, outcome, report))
+        self._put(work, outcome, report)
 
     def stop(self, timeout: float) -> None:
         """Works off what waits; a disk that refuses is not waited for any longer."""
         self._stop.set()
         for _ in self._threads:
-            self._queue.put(None)
+            self._queue.put((_LAST, next(self._order), None))
         end = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.1, end - time.monotonic()))
+
+    def _put(self, work: Work, outcome: Outcome | None, report: SourceReport | None) -> None:
+        """What is live does not wait for the backlog here either."""
+        self._queue.put((_LIVE if work.live else _OLD, next(self._order), (work, outcome, report)))
 
     @property
     def threads(self) -> list[threading.Thread]:
@@ -113,7 +120,7 @@ class Writers:
         return self._threads
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while (item := self._queue.get()[2]) is not None:
             work, outcome, report = item
             with bound(**work.about):
                 try:

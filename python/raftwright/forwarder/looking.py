@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from raftwright.camera import camera as find_camera
@@ -73,7 +73,10 @@ class Lookout:
         ledger: Ledger,
         schedule: Schedule,
         troubles: Troubles,
+        *,
+        seen: Callable[[list[Work]], None] | None = None,
     ) -> None:
+        """`seen` gets the sources of the first image that is looked at and is not being read out."""
         self._settings = settings
         self._store = store
         self._ledger = ledger
@@ -81,6 +84,7 @@ class Lookout:
         self._announced: OrderedDict[tuple[str, str], int] = OrderedDict()  # image -> its sources
         self._schedule = schedule
         self._troubles = troubles
+        self._seen = seen
         self._stop = threading.Event()
         self._wanted = threading.Event()
         self._lock = threading.Lock()
@@ -320,6 +324,7 @@ class Lookout:
         except (StorageError, FormatError) as error:
             raise _LedgerFails(error) from error
         works: list[Work] = []
+        sources: list[Work] = []
         left = 0
         for source in image.sources:
             if wanted is not None and source.location not in wanted:
@@ -333,10 +338,14 @@ class Lookout:
             with self._lock:
                 self._strange.pop(f"{name} {source.location}", None)
             work = Work(image, source, board, live)
+            sources.append(work)
             if states.get(work.key) not in ENDED:
                 left += 1
             if work.key not in settled:
                 works.append(work)
+        if self._seen is not None and sources and not live:
+            self._seen(sources)
+            self._seen = None
         if works:
             self._schedule.offer(works)
         elif not left:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
@@ -17,6 +18,7 @@ from raftwright.forwarder.looking import Lookout
 from raftwright.forwarder.settings import Settings
 from raftwright.ledger import LEASE, open_ledger, tai
 from raftwright.service.base import Life, Service
+from raftwright.service.context import carried
 from raftwright.stream import NetworkStore, keep_message_memory
 
 if TYPE_CHECKING:
@@ -91,7 +93,9 @@ class Forwarder(Service):
         self.schedule = self.engine.schedule
         self.account = self.engine.account
         self.receivers = self.engine.receivers
-        self.lookout = Lookout(settings, self.store, self.ledger, self.schedule, self.troubles)
+        self.lookout = Lookout(
+            settings, self.store, self.ledger, self.schedule, self.troubles, seen=self._prepare_pool
+        )
 
     # -- its parts
 
@@ -133,6 +137,14 @@ class Forwarder(Service):
         from raftwright.prompt import Pool
 
         return Pool(self.settings.prompt, self.settings.prompt_memory, metrics=self.metrics)
+
+    def _prepare_pool(self, works: list[Work]) -> None:
+        """Memory for what will be shown, as soon as it is known how much a board needs: two images of it."""
+        if self.pool is None:
+            return
+        need, count = max(work.planes_bytes for work in works), 2 * len(works)
+        target = functools.partial(self.pool.prepare, need, count)
+        threading.Thread(target=carried(target), name="prepare", daemon=True).start()
 
     # -- begin and end
 

@@ -184,7 +184,7 @@ class Pool:
             self._lent += 1
         if file is None:
             # Outside of the lock: to clear 226 MB takes a tenth of a second.
-            file = self._create(number, need, nbytes, populate=False)
+            file = self._create(number, need, nbytes)
             with self._lock:
                 if file is None:
                     self._lent -= 1
@@ -196,18 +196,19 @@ class Pool:
         return Slab(self, file, nbytes)
 
     def prepare(self, nbytes: int, count: int) -> int:
-        """Makes slabs of a size ahead of their use, as far as there is room; returns how many. In a thread of
-        its own it holds up nobody: the first board of a full camera comes some 0.2 s earlier.
+        """Makes slabs of a size ahead of their use, until there are so many empty ones, as far as there is
+        room; returns how many. In a thread of its own it holds up nobody, and the first boards come sooner.
         """
         need = file_bytes(nbytes)
         made = 0
-        while made < count:
+        while True:
             with self._lock:
-                if self._closed or not self._room(need):
+                empty = sum(1 for file in self._files.values() if not file.serial and file.fits(need))
+                if self._closed or empty >= count or not self._room(need):
                     break
                 number = self._new_number()
                 self._total += need
-            file = self._create(number, need, nbytes, populate=True)
+            file = self._create(number, need, nbytes)
             if file is None:
                 break
             with self._lock:
@@ -276,10 +277,10 @@ class Pool:
     ) -> None:
         self.close()
 
-    def _create(self, number: int, need: int, nbytes: int, *, populate: bool) -> SlabFile | None:
+    def _create(self, number: int, need: int, nbytes: int) -> SlabFile | None:
         """A new slab, for which room was set aside; None where shared memory has no more."""
         try:
-            return SlabFile.create(self.directory / slab_name(number), number, need, populate=populate)
+            return SlabFile.create(self.directory / slab_name(number), number, need)
         except OSError as error:
             with self._lock:
                 self._total -= need

@@ -28,9 +28,7 @@ def file_bytes(nbytes: int) -> int:
 class SlabFile:
     """A slab. The pool's lock guards all of it."""
 
-    def __init__(
-        self, path: Path, number: int, fd: int, capacity: int, serial: int, *, populate: bool = False
-    ) -> None:
+    def __init__(self, path: Path, number: int, fd: int, capacity: int, serial: int) -> None:
         self.path = path
         self.number = number
         self.capacity = capacity
@@ -39,20 +37,18 @@ class SlabFile:
         self.lent = False
         self._fd = fd
         self._memory: weakref.ReferenceType[Any] | None = None
-        flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if populate else 0)
-        self._map = mmap.mmap(fd, HEADER_BYTES + capacity, flags)
+        self._map = mmap.mmap(fd, HEADER_BYTES + capacity, mmap.MAP_SHARED)
         self._header = SlabHeader(memoryview(self._map)[:HEADER_BYTES])
 
     @classmethod
-    def create(cls, path: Path, number: int, size: int, *, populate: bool = False) -> Self:
+    def create(cls, path: Path, number: int, size: int) -> Self:
         """A new one, lent and locked. All of its memory is there from now on: a full /dev/shm is an error
-        here and never a SIGBUS later. With `populate` its pages are mapped too, which takes longer than to
-        clear them; else the first who writes a page maps it. Raises OSError."""
+        here and never a SIGBUS later. Who writes a page first maps it. Raises OSError."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             os.posix_fallocate(fd, 0, size)
-            file = cls(path, number, fd, size - HEADER_BYTES, 0, populate=populate)
+            file = cls(path, number, fd, size - HEADER_BYTES, 0)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(path)
