@@ -102,6 +102,24 @@ def test_a_damaged_file_is_moved_aside_and_fetched_again(
     assert {file.status for file in ledger.files.of(row.id, "raw")} <= {"written", "unchanged"}
 
 
+def test_a_damaged_file_that_a_forwarder_met_first(
+    captured: Any, catch_up: Any, forward: Any, out: Path, ledger: Ledger
+) -> None:
+    """A forwarder overwrites nothing and leaves a conflict; catching up makes the image whole all the same."""
+    server, (image,) = captured(1)
+    path = path_of(out, image, "R22_S02")
+    good = path.read_bytes()
+    path.write_bytes(good[:-2880] + bytes(2880))
+    ledger.files.verified(str(path), False, "its CRC-32C is another")
+    forwarder = forward(server.endpoint)
+    wait_for(lambda: ledger.claims.counts().get("conflict"))
+    forwarder.stop()
+    service = catch_up(server.endpoint, once=True)
+    assert list(service.survey.findings) == []
+    assert path.read_bytes() == good
+    assert ledger.images.get(image.base.name)[0].state == "complete"
+
+
 def test_a_file_of_another_size_is_found_without_an_audit(
     captured: Any, catch_up: Any, out: Path, ledger: Ledger
 ) -> None:

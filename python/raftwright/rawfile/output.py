@@ -49,6 +49,7 @@ from raftwright.rawfile.standing import (
     digest,
     of_image,
     report_standing,
+    sums_hold,
     versions,
     whole_report,
 )
@@ -403,7 +404,7 @@ class ImageOutput:
         if not agrees(raw, pair.file.readable_path, self.camera, source.missing(detector)):
             return None, False
         if missing >= raw.missing_pixels:
-            if not all(all(raw.fits.sums(hdu)) for hdu in range(len(raw.fits))):
+            if not sums_hold(raw):
                 return None, False
             return report_standing(raw, version, detector), False
         report = self._commit_one(source, detector, pair, content)

@@ -11,6 +11,7 @@ from raftwright import _core
 from raftwright.errors import FormatError, StorageError
 from raftwright.rawfile import times
 from raftwright.rawfile.cards import CARD, parse_header
+from raftwright.rawfile.conditions import NAMES
 from raftwright.rawfile.names import MAX_VERSION, FileName, ImageName, raw_file_name, sidecar_path
 from raftwright.rawfile.read import open_raw
 from raftwright.rawfile.report import FileReport
@@ -32,6 +33,7 @@ __all__ = [
     "earlier_versions",
     "of_image",
     "report_standing",
+    "sums_hold",
     "versions",
     "whole_report",
 ]
@@ -163,6 +165,15 @@ def agrees(
     return True
 
 
+def sums_hold(raw: RawFile) -> bool:
+    """Whether a file of ours has all of its HDUs and nothing behind them, and all of their sums hold."""
+    fits = raw.fits
+    names = {fits.info(hdu)["name"] for hdu in range(len(fits))}
+    if fits.trailing or not names.issuperset(NAMES):
+        return False
+    return all(all(fits.sums(hdu)) for hdu in range(len(fits)))
+
+
 def report_standing(
     raw: RawFile, version: int, detector: Detector, status: str = "kept"
 ) -> FileReport | None:
@@ -240,7 +251,7 @@ def whole_report(directory: Path, image: ImageInfo, camera: Camera, detector: De
             return None
         if raw.detector.name != detector.name or len(raw.segments) != len(detector.segments):
             return None
-        if not all(all(raw.fits.sums(hdu)) for hdu in range(len(raw.fits))):
+        if not sums_hold(raw):
             return None
         return report_standing(raw, version, detector, "unchanged")
     except FormatError:
