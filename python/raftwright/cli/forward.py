@@ -82,6 +82,14 @@ def forward(
         str | None,
         typer.Option("--retry", metavar="TIME", help="Before the next attempt; grows.  [default: 5s]"),
     ] = None,
+    header_wait: Annotated[
+        str | None,
+        typer.Option(
+            "--header-wait",
+            metavar="TIME",
+            help="For the header of an image, after its last byte; 0: not at all.  [default: 600ms]",
+        ),
+    ] = None,
     sweep: Annotated[
         str | None,
         typer.Option("--sweep", metavar="TIME", help="Between looks for what was missed.  [default: 5s]"),
@@ -137,6 +145,7 @@ def forward(
         "writers": writers,
         "deadline": duration(deadline, "--deadline"),
         "retry": duration(retry, "--retry"),
+        "header_wait": duration(header_wait, "--header-wait"),
         "sweep": duration(sweep, "--sweep"),
         "fill": fill,
         "metrics": metrics,
