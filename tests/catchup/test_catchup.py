@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from recovery import CHUNK, fits_in, is_right, path_of, wait_for
 
 from hand_daq import HandStore
 from raftwright import open_raw
 from raftwright.catchup.findings import totals
-from raftwright.ledger import Ledger
+from raftwright.ledger import DeliveryPlan, Ledger
 
 DETECTORS = {f"R22_S{row}{column}" for row in range(3) for column in range(3)}
 
@@ -105,7 +106,7 @@ def test_a_damaged_file_is_moved_aside_and_fetched_again(
 def test_a_damaged_file_that_a_forwarder_met_first(
     captured: Any, catch_up: Any, forward: Any, out: Path, ledger: Ledger
 ) -> None:
-    """A forwarder overwrites nothing and leaves a conflict; catching up makes the image whole all the same."""
+    """A forwarder overwrites nothing and leaves a conflict; catching up makes the image whole in the end."""
     server, (image,) = captured(1)
     path = path_of(out, image, "R22_S02")
     good = path.read_bytes()
@@ -255,6 +256,49 @@ def test_live_and_recovered_files_are_equal_but_for_stated_keywords(
         assert [live.segment_header(name).text for name in live.segments] == [
             late.segment_header(name).text for name in late.segments
         ]
+
+
+def test_a_recovered_file_has_the_header_that_the_live_one_had(
+    daq: HandStore, serve: Any, forward: Any, catch_up: Any, out: Path, ledger: Ledger
+) -> None:
+    """D096, D092: the document stands in the archive; with it the same bytes come again."""
+    image = daq.make(1)
+    name = image.base.name
+    records = {"OBSID": name, "IMGTYPE": "OBJECT", "EXPTIME": 30.0, "CURINDEX": 2, "HDRSTATE": "complete"}
+    document = out / "20261122" / name / f"{name}_header.yaml"
+    document.parent.mkdir(parents=True)
+    listed = [{"keyword": key, "value": value, "comment": ""} for key, value in records.items()]
+    document.write_text(yaml.safe_dump({"PRIMARY": listed}))
+    server = serve()
+    forwarder = forward(server.endpoint)
+    daq.put(image)
+    wait_for(lambda: len(fits_in(out)) == 9 and forwarder.idle)
+    forwarder.stop()
+    was = {path: path.read_bytes() for path in out.rglob("*.fits")}
+    for path in list(was)[::3]:
+        path.unlink()
+    catch_up(server.endpoint, once=True)
+    assert {path: path.read_bytes() for path in out.rglob("*.fits")} == was
+    header = open_raw(next(iter(was))).header
+    assert (header["EXPTIME"], header["CURINDEX"], header["HDRSTATE"]) == (30.0, 2, "complete")
+
+
+def test_deliveries_that_were_given_up_on_are_asked_for_again(
+    captured: Any, catch_up: Any, out: Path, ledger: Ledger
+) -> None:
+    """D098: what a destination has not is no less missing than what the disk has not."""
+    server, (image,) = captured(1)
+    row = ledger.images.get(image.base.name)[0]
+    (file, *_) = ledger.files.of(row.id, "raw")
+    ledger.deliveries.plan([DeliveryPlan(image_id=row.id, destination="oods", path=file.path)])
+    (delivery,) = ledger.deliveries.claim("oods", 1)
+    ledger.deliveries.end(delivery, "failed", "the bucket is full")
+    catch_up(server.endpoint)
+    wait_for(lambda: ledger.deliveries.counts()["oods"] == {"queued": 1})
+    (delivery,) = ledger.deliveries.claim("oods", 1)
+    ledger.deliveries.end(delivery, "failed", "it is still full")
+    time.sleep(1.0)
+    assert ledger.deliveries.counts()["oods"] == {"failed": 1}, "not before an hour has passed"
 
 
 def test_what_is_read_out_or_young_is_left_alone(
