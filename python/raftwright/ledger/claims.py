@@ -92,8 +92,7 @@ class Claims:
         self._leases.renew_in(transaction)
         images = self._known(transaction, [(key, folder) for key, folder, _ in wanted], announce=True)
         rows = self._rows_to_claim(transaction, wanted, images)
-        # After the rows: whoever has entered himself in one has entered himself among the owners too.
-        living = self._leases.living(transaction)
+        living: frozenset[str] | None = None
         moment = tai()
         me = self.owner
         claims: list[Claim] = []
@@ -106,8 +105,14 @@ class Claims:
             if row is None:
                 continue  # somebody else is taking it this moment
             state, owner, created, tried, next_try = row
-            if state in ENDED or (state == "claimed" and self._leases.busy(owner, living, (key, tried))):
+            if state in ENDED:
                 continue
+            if state == "claimed":
+                if living is None:
+                    # After the rows: whoever has entered himself in one is among the owners too.
+                    living = self._leases.living(transaction)
+                if self._leases.busy(owner, living, (key, tried)):
+                    continue
             if state not in ("claimed", "expected") and not again and waits(next_try, moment):
                 continue
             taken = state == "claimed"
@@ -138,7 +143,7 @@ class Claims:
             "attempt", ("ended_tai", "outcome"), _ATTEMPT, deserted, "ended_tai IS NULL AND thing = 'source'"
         )
         transaction.insert(
-            "attempt", ("image_id", "thing", "subject", "number", "owner", "began_tai"), attempts
+            "attempt", ("image_id", "thing", "subject", "number", "owner", "began_tai"), attempts, new=True
         )
         for image in {images[claim.key.image, claim.key.daq_id] for claim in claims}:
             if image.state in ("announced", "lost"):

@@ -76,8 +76,11 @@ class Transaction(ABC):
         """Does something; how many rows it changed."""
 
     @abstractmethod
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
-        """Inserts rows, but for those whose key is there already; how many."""
+    def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, new: bool = False
+    ) -> int:
+        """Inserts rows, but for those whose key is there already; how many. `new`: none is, as far as we
+        know; where somebody was quicker the transaction is done again."""
 
     @abstractmethod
     def among(self, column: str, values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
@@ -143,6 +146,7 @@ class Transaction(ABC):
                 )
                 for change in self.changes
             ],
+            new=True,
         )
         self.changes = []
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from raftwright.errors import UsageError
 from raftwright.ledger.clock import LONGEST_WAIT, tai
 from raftwright.ledger.database import Change, Retry, Row, Transaction, clean, marks, quoted
-from raftwright.ledger.rows import DeliveryPlan, DeliveryRow
+from raftwright.ledger.rows import DeliveryPlan, DeliveryRow, dayobs_of
 from raftwright.ledger.states import EDGES, check, sources_of
 
 if TYPE_CHECKING:
@@ -114,10 +114,10 @@ class Deliveries:
             "attempt",
             ("image_id", "thing", "subject", "number", "owner", "began_tai"),
             [(row.image_id, "delivery", _subject(row), row.attempts + 1, me, moment) for row in rows],
+            new=True,
         )
-        days = _days(transaction, rows)
         for row in rows:
-            self._note(transaction, row, days, "queued", "sending", {"attempt": row.attempts + 1})
+            self._note(transaction, row, "queued", "sending", {"attempt": row.attempts + 1})
         return [
             DeliveryRow(
                 **{
@@ -186,7 +186,6 @@ class Deliveries:
                     values,
                 )
             )
-        days = _days(transaction, [row for row, *_ in ends])
         results, updates, attempts = [], [], []  # type: tuple[list[bool], list[Row], list[Row]]
         for row, state, reason, retry_after, size in ends:
             found = there.get(row.id, ("", "", 0))
@@ -207,7 +206,7 @@ class Deliveries:
             detail: dict[str, Any] = {"attempt": row.attempts, **({"reason": said} if said else {})}
             if size:
                 detail["bytes"] = size
-            self._note(transaction, row, days, "sending", state, detail)
+            self._note(transaction, row, "sending", state, detail)
         changed = transaction.update(
             "delivery",
             ("state", "reason", "next_try", "delivered_tai"),
@@ -230,7 +229,6 @@ class Deliveries:
     def _note(
         transaction: Transaction,
         row: DeliveryRow,
-        days: dict[int, int],
         old: str,
         new: str,
         detail: dict[str, Any],
@@ -244,7 +242,7 @@ class Deliveries:
                 new,
                 row.image_id,
                 row.obsid,
-                days.get(row.image_id, 0),
+                dayobs_of(row.obsid),
                 detail,
             )
         )
@@ -296,7 +294,6 @@ class Deliveries:
             rows = self._select(
                 transaction, f"WHERE {' AND '.join(where)} ORDER BY delivery.id{lock}", values
             )
-            days = _days(transaction, rows)
             transaction.update(
                 "delivery",
                 ("state", "reason", "next_try", "delivered_tai"),
@@ -306,7 +303,7 @@ class Deliveries:
             )
             for row in rows:
                 assert "queued" in EDGES["delivery"][row.state]
-                self._note(transaction, row, days, row.state, "queued", {"reason": reason})
+                self._note(transaction, row, row.state, "queued", {"reason": reason})
             return len(rows)
 
         return self._database.change(work)
@@ -355,12 +352,3 @@ class Deliveries:
 
 def _subject(row: DeliveryRow) -> str:
     return f"{row.destination} {row.path}"
-
-
-def _days(transaction: Transaction, rows: Sequence[DeliveryRow]) -> dict[int, int]:
-    ids = sorted({row.image_id for row in rows})
-    found: dict[int, int] = {}
-    for begin in range(0, len(ids), 500):
-        part = ids[begin : begin + 500]
-        found.update(transaction.rows(f"SELECT id, dayobs FROM image WHERE id IN ({marks(part)})", part))
-    return found

@@ -79,10 +79,7 @@ class Files:
         """The same for one image, within a transaction."""
         moment = tai()
         rows = [_plain(row) for row in rows]
-        known: dict[str, str] = {}
-        for part in parts(sorted({row.path for row in rows})):
-            among, values = transaction.among("path", part)
-            known.update(transaction.rows(f"SELECT path, status FROM file WHERE {among}", values))
+        known = self._known_in(transaction, rows)
         new: dict[str, FileRow] = {}
         again: dict[str, FileRow] = {}
         for row in rows:
@@ -90,7 +87,8 @@ class Files:
                 new.setdefault(row.path, row)
             elif known[row.path] in _BAD and row.status not in _BAD:
                 again.setdefault(row.path, row)
-        transaction.insert("file", _COLUMNS, [self._values(image_id, row, moment) for row in new.values()])
+        values = [self._values(image_id, row, moment) for row in new.values()]
+        transaction.insert("file", _COLUMNS, values, new=True)
         transaction.update(
             "file",
             ("status", "bytes", "adler32", "crc32c", "missing", "written_tai", "verified_tai"),
@@ -129,6 +127,15 @@ class Files:
         if raws:
             self._detectors_in(transaction, image_id, obsid, dayobs, raws)
         return len(new) + len(again)
+
+    @staticmethod
+    def _known_in(transaction: Transaction, rows: Sequence[FileRow]) -> dict[str, str]:
+        """The states of those that are there already."""
+        known: dict[str, str] = {}
+        for part in parts(sorted({row.path for row in rows})):
+            among, values = transaction.among("path", part)
+            known.update(transaction.rows(f"SELECT path, status FROM file WHERE {among}", values))
+        return known
 
     @staticmethod
     def _values(image_id: int, row: FileRow, moment: float) -> Row:

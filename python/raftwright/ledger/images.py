@@ -74,6 +74,7 @@ class Images:
             "SELECT id, state, camera, expected_sources, expected_detectors FROM image"
             " WHERE obsid = ? AND daq_id = ?"
         )
+        fresh = False
         known = transaction.one(query, (facts.obsid, daq_id))
         if known is None and daq_id and self._name_alone_in(transaction, facts.obsid, daq_id):
             known = transaction.one(query, (facts.obsid, daq_id))
@@ -96,6 +97,7 @@ class Images:
             known = transaction.one(query, (facts.obsid, daq_id))
             if known is None:
                 raise NotFoundError(f"{facts.obsid}: it was entered and is not there")
+            fresh = bool(new)
             if new:
                 self._take_over_early(transaction, facts.obsid, known[0])
                 detail = {
@@ -119,7 +121,11 @@ class Images:
             transaction.insert(
                 "source",
                 ("image_id", "location", "kind", "expected"),
-                [(image_id, source.location, source.kind, source.bytes) for source in facts.sources],
+                [
+                    (image_id, source.location, source.kind, source.bytes)
+                    for source in {each.location: each for each in facts.sources}.values()
+                ],
+                new=fresh,
             )
             if sources:
                 transaction.update(
@@ -132,7 +138,11 @@ class Images:
             transaction.insert(
                 "detector",
                 ("image_id", "detector", "location", "purpose"),
-                [(image_id, each.detector, each.location, each.purpose) for each in facts.detectors],
+                [
+                    (image_id, each.detector, each.location, each.purpose)
+                    for each in {each.detector: each for each in facts.detectors}.values()
+                ],
+                new=fresh,
             )
             self.count_in(transaction, image_id)
         return image_id, dayobs, state

@@ -61,8 +61,6 @@ _INTEGERS: Final = (
     *("expected_sources", "expected_detectors"),
 )
 _NUMBERS: Final = ("next_try", "renewed", "exposure_time", "ra", "dec")
-_GROWING: Final = frozenset({"event", "attempt"})
-"""Tables whose only key is a number that is given here: there is nothing to conflict with."""
 _BY_INDEX: Final = "; ".join(
     f"SET {name}"
     for name in (
@@ -127,13 +125,15 @@ class PostgresTransaction(Transaction):
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         return self._cursor.execute(_translated(sql), values).rowcount
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, new: bool = False
+    ) -> int:
         """All rows in one statement, as one array a column."""
         if not rows:
             return 0
         arrays = ", ".join(f"%s::{_type_of(column)}[]" for column in columns)
         names = ", ".join(columns)
-        conflict = "" if table in _GROWING else " ON CONFLICT DO NOTHING"
+        conflict = "" if new else " ON CONFLICT DO NOTHING"
         lock = ""
         if table == "event":  # their numbers are given with the lock held, which is until the commit
             lock = f"WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock({_EVENTS_LOCK})) "
@@ -338,7 +338,7 @@ class PostgresDatabase(Database):
                 for done in transaction.afterwards:
                     done()
                 return result
-            except (Retry, pg.SerializationFailure, pg.DeadlockDetected) as error:
+            except (Retry, pg.SerializationFailure, pg.DeadlockDetected, pg.UniqueViolation) as error:
                 tries += 1
                 if tries >= _TRIES:
                     raise StorageError(

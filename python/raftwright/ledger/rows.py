@@ -21,6 +21,7 @@ __all__ = [
     "QuarantineRow",
     "SourceFacts",
     "SourceRow",
+    "dayobs_of",
     "plain_id",
     "plain_path",
 ]
@@ -29,6 +30,11 @@ __all__ = [
 def plain_id(text: str) -> str:
     """An id of the DAQ as files and the ledger have it: lower case, without leading zeros."""
     return (text.lower().lstrip("0") or "0") if text else ""
+
+
+def dayobs_of(obsid: str) -> int:
+    """The night of an image that the ledger knows: it stands in the name."""
+    return int(obsid.split("_")[2])
 
 
 def plain_path(path: str) -> str:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Float,
-    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -49,10 +48,10 @@ def _state(thing: str, default: str) -> Column[str]:
     )
 
 
-def _image_id() -> Column[int]:
+def _image_id(*, primary_key: bool = False) -> Column[int]:
     """Without a foreign key: images stay for ever, and to look that up for every row would be a third of all
     work. `raftwright ledger check` does it."""
-    return Column("image_id", _Key, nullable=False)
+    return Column("image_id", _Key, primary_key=primary_key, nullable=False)
 
 
 image = Table(
@@ -98,7 +97,7 @@ image = Table(
 source = Table(
     "source",
     metadata,
-    Column("image_id", _Key, ForeignKey("image.id"), primary_key=True),
+    _image_id(primary_key=True),
     Column("location", String, primary_key=True),
     Column("kind", String, nullable=False, server_default=""),
     _state("source", "expected"),
@@ -117,7 +116,7 @@ source = Table(
 detector = Table(
     "detector",
     metadata,
-    Column("image_id", _Key, ForeignKey("image.id"), primary_key=True),
+    _image_id(primary_key=True),
     Column("detector", String, primary_key=True),  # R22_S11
     Column("location", String, nullable=False),
     Column("purpose", String, nullable=False),  # SCIENCE, GUIDER, as the manifest has it

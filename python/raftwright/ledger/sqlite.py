@@ -44,7 +44,14 @@ class SqliteTransaction(Transaction):
     def _many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         return self._connection.executemany(sql, rows).rowcount if rows else 0
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    def insert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        new: bool = False,  # noqa: ARG002 - nobody can be quicker
+    ) -> int:
         return self._many(
             f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
             " ON CONFLICT DO NOTHING",

@@ -40,6 +40,17 @@ CREATE TABLE delivery (
     UNIQUE (image_id, destination, path, crc32c)
 );
 CREATE INDEX delivery_queue ON delivery (destination, state, priority, image_id, rank) WHERE state <> 'delivered';
+CREATE TABLE detector (
+    image_id INTEGER NOT NULL,
+    detector VARCHAR NOT NULL,
+    location VARCHAR NOT NULL,
+    purpose VARCHAR NOT NULL,
+    state VARCHAR DEFAULT 'expected' NOT NULL CONSTRAINT detector_state_is_known CHECK (state IN ('expected', 'incomplete', 'missing', 'present')),
+    reason TEXT DEFAULT '' NOT NULL,
+    missing_pixels BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (image_id, detector)
+)
+ WITHOUT ROWID;
 CREATE TABLE early (
     obsid VARCHAR NOT NULL,
     facts TEXT NOT NULL,
@@ -163,18 +174,6 @@ CREATE TABLE role (
     since_tai FLOAT NOT NULL,
     PRIMARY KEY (name)
 );
-CREATE TABLE detector (
-    image_id INTEGER NOT NULL,
-    detector VARCHAR NOT NULL,
-    location VARCHAR NOT NULL,
-    purpose VARCHAR NOT NULL,
-    state VARCHAR DEFAULT 'expected' NOT NULL CONSTRAINT detector_state_is_known CHECK (state IN ('expected', 'incomplete', 'missing', 'present')),
-    reason TEXT DEFAULT '' NOT NULL,
-    missing_pixels BIGINT DEFAULT '0' NOT NULL,
-    PRIMARY KEY (image_id, detector),
-    FOREIGN KEY(image_id) REFERENCES image (id)
-)
- WITHOUT ROWID;
 CREATE TABLE source (
     image_id INTEGER NOT NULL,
     location VARCHAR NOT NULL,
@@ -187,8 +186,7 @@ CREATE TABLE source (
     owner VARCHAR DEFAULT '' NOT NULL,
     created BIGINT DEFAULT '0' NOT NULL,
     next_try FLOAT DEFAULT '0' NOT NULL,
-    PRIMARY KEY (image_id, location),
-    FOREIGN KEY(image_id) REFERENCES image (id)
+    PRIMARY KEY (image_id, location)
 )
  WITHOUT ROWID;
 CREATE INDEX source_state ON source (state, next_try);

@@ -41,6 +41,17 @@ CREATE TABLE delivery (
 )
  WITH (fillfactor = 75);
 CREATE INDEX delivery_queue ON delivery (destination, state, priority, image_id, rank) WHERE state <> 'delivered';
+CREATE TABLE detector (
+    image_id BIGINT NOT NULL,
+    detector VARCHAR NOT NULL,
+    location VARCHAR NOT NULL,
+    purpose VARCHAR NOT NULL,
+    state VARCHAR DEFAULT 'expected' NOT NULL CONSTRAINT detector_state_is_known CHECK (state IN ('expected', 'incomplete', 'missing', 'present')),
+    reason TEXT DEFAULT '' NOT NULL,
+    missing_pixels BIGINT DEFAULT '0' NOT NULL,
+    PRIMARY KEY (image_id, detector)
+)
+ WITH (fillfactor = 75);
 CREATE TABLE early (
     obsid VARCHAR NOT NULL,
     facts TEXT NOT NULL,
@@ -166,18 +177,6 @@ CREATE TABLE role (
     since_tai FLOAT NOT NULL,
     PRIMARY KEY (name)
 );
-CREATE TABLE detector (
-    image_id BIGINT NOT NULL,
-    detector VARCHAR NOT NULL,
-    location VARCHAR NOT NULL,
-    purpose VARCHAR NOT NULL,
-    state VARCHAR DEFAULT 'expected' NOT NULL CONSTRAINT detector_state_is_known CHECK (state IN ('expected', 'incomplete', 'missing', 'present')),
-    reason TEXT DEFAULT '' NOT NULL,
-    missing_pixels BIGINT DEFAULT '0' NOT NULL,
-    PRIMARY KEY (image_id, detector),
-    FOREIGN KEY(image_id) REFERENCES image (id)
-)
- WITH (fillfactor = 75);
 CREATE TABLE source (
     image_id BIGINT NOT NULL,
     location VARCHAR NOT NULL,
@@ -190,8 +189,7 @@ CREATE TABLE source (
     owner VARCHAR DEFAULT '' NOT NULL,
     created BIGINT DEFAULT '0' NOT NULL,
     next_try FLOAT DEFAULT '0' NOT NULL,
-    PRIMARY KEY (image_id, location),
-    FOREIGN KEY(image_id) REFERENCES image (id)
+    PRIMARY KEY (image_id, location)
 )
  WITH (fillfactor = 75);
 CREATE INDEX source_state ON source (state, next_try);
