@@ -51,7 +51,7 @@ def latencies(archive: Archive, name: str, numbers: range) -> list[float]:
 
 
 def directory(name: str, root: Path) -> Destination:
-    return Destination(name=name, kind="directory", root=str(root), backoff=0.05, longest=0.3)
+    return Destination(name=name, kind="directory", root=str(root), backoff=0.2, longest=0.5)
 
 
 def states_of(archive: Archive, image_id: int, name: str) -> list[str]:
@@ -79,7 +79,7 @@ def test_one_bad_destination_never_holds_another(archive: Archive, tmp_path: Pat
             dead,
             s3("silent", quiet, timeout=0.5, concurrency=2),
             s3("slow", slow.endpoint, concurrency=2, timeout=20.0),
-            s3("lying", liar.endpoint, retries=2),
+            s3("lying", liar.endpoint, retries=2, backoff=0.5, longest=1.0),
             Destination(
                 name="absent", kind="directory", root=str(tmp_path / "absent"), backoff=0.05, longest=0.3
             ),
@@ -114,7 +114,8 @@ def test_one_bad_destination_never_holds_another(archive: Archive, tmp_path: Pat
         wait_for(lambda: archive.counts()["absent"] == {"delivered": expected}, 30, archive.counts)
         archiver.stop(0.5)
     print(f"good alone {before}, beside others {after}")
-    assert after[2] < 2 * before[2] + 0.25, f"alone {before}, beside bad ones {after}"
+    # One that hung or waited would cost seconds for each image.
+    assert after[2] < before[2] + 0.6, f"alone {before}, beside bad ones {after}"
 
 
 def test_the_archive_does_not_wait_for_destinations(archive: Archive) -> None:

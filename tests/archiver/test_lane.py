@@ -180,6 +180,28 @@ def test_a_refused_file_is_tried_again_and_then_a_dead_letter(bench: Bench) -> N
     wait_for(lambda: bench.states() == {"delivered": 6})
 
 
+def test_who_refuses_everything_is_left_in_peace(bench: Bench) -> None:
+    """D146: what says yes to all and keeps nothing costs a try now and then."""
+    tries: list[float] = []
+
+    def answer(row: DeliveryRow) -> None:
+        tries.append(time.monotonic())
+        raise RefusedError("it is not there")
+
+    bench.place.answer = answer
+    bench.plan(*(f"{n}" for n in range(30)))
+    limits = Limits(concurrency=3, timeout=2.0, retries=1, backoff=0.05, longest=0.3, in_a_row=6)
+    lane = bench.start(limits)
+    wait_for(lambda: "in a row" in lane.trouble)
+    begun = time.monotonic()
+    time.sleep(2.0)
+    assert len([one for one in tries if one > begun + 0.5]) <= 12, "it goes on as fast as it can"
+    bench.place.answer = lambda row: None
+    wait_for(lambda: not bench.states().get("queued") and not bench.states().get("sending"))
+    assert not lane.trouble
+    assert bench.states()["delivered"] > 15
+
+
 def test_a_conflict_is_kept_as_one(bench: Bench) -> None:
     def answer(row: DeliveryRow) -> None:
         raise ConflictError("another content")

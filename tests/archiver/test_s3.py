@@ -182,6 +182,6 @@ def test_an_image_in_a_bucket(archive: Archive, bucket: Bucket) -> None:
         assert bucket.get(key) == path.read_bytes()
     events = archive.ledger.events.of(1)
     ended = [event for event in events if event.thing == "delivery" and event.new == "delivered"]
-    order = [Path(event.detail["path"]).name for event in ended]
+    order = [Path(event.subject).name for event in ended]
     for fits in [entry for entry in order if entry.endswith(".fits")]:
         assert order.index(fits) > order.index(fits.replace(".fits", ".json"))

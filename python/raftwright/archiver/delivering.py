@@ -30,6 +30,7 @@ __all__ = ["Lanes"]
 _log = logging.getLogger("raftwright.archiver")
 
 _WAITING: Final = "SELECT 1 FROM delivery WHERE destination = ? AND state IN ('queued', 'sending') LIMIT 1"
+_IN_A_ROW: Final = 10
 _GRACE: Final = 5.0
 """Seconds more that a lane grants a command, which is killed at its own limit."""
 
@@ -84,6 +85,7 @@ class Lanes:
                 retries=what.retries,
                 backoff=what.backoff,
                 longest=what.longest,
+                in_a_row=max(_IN_A_ROW, 2 * what.concurrency) if isinstance(what, Destination) else 0,
             ),
             self._ledger.deliveries,
             send,

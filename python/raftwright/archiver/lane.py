@@ -65,6 +65,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     retries: int
     backoff: float
     longest: float
+    in_a_row: int = 0
+    """So many files that are refused one after another are taken as an outage; 0: never."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +141,7 @@ class Lane:
         self._retries: list[float] = []
         """When tries are due again that ended here; what others gave back is found by looking."""
         self._outages = 0
+        self._refused = 0
         self._resume = 0.0
         self.trouble = ""
         """Why nothing goes there now; empty where all is well."""
@@ -333,10 +336,12 @@ class Lane:
         elif outage:
             self._outage(reason)
             after = min(self.limits.backoff, 1.0)  # the lane itself waits for longer
-        elif run.row.attempts > self.limits.retries:
-            state = "failed"
         else:
-            after = self._backoff(run.row.attempts)
+            self._refuse(reason)
+            if run.row.attempts > self.limits.retries:
+                state = "failed"
+            else:
+                after = self._backoff(run.row.attempts)
         return Ended(
             row=run.row,
             state=state,
@@ -351,6 +356,12 @@ class Lane:
         whole: float = min(self.limits.backoff * 2 ** min(max(tries - 1, 0), 30), self.limits.longest)
         return whole * random.uniform(0.5, 1.0)
 
+    def _refuse(self, reason: str) -> None:
+        """Counts what is refused; many files in a row are a trouble of the place, which is left in peace."""
+        self._refused += 1
+        if self.limits.in_a_row and self._refused >= self.limits.in_a_row:
+            self._outage(f"{self._refused} files in a row were refused, the last one: {reason}")
+
     def _outage(self, reason: str) -> None:
         self._say(reason)
         if time.monotonic() < self._resume:
@@ -361,7 +372,7 @@ class Lane:
         self._next_look = min(self._resume, time.monotonic() + _LOOK)
 
     def _worked(self) -> None:
-        self._outages = 0
+        self._outages = self._refused = 0
         self._resume = 0.0
         if self.trouble:
             _log.info("%s: files go there again", self.name)
