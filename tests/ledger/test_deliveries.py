@@ -65,7 +65,7 @@ def test_a_delivery_goes_its_way(ledger: Ledger) -> None:
     story = [
         (each.old, each.new)
         for each in ledger.events.of(image_id)
-        if each.thing == "delivery" and each.detail.get("path") == rows[1].path
+        if each.thing == "delivery" and each.subject == f"oods {rows[1].path}"
     ]
     assert story == [
         *(("queued", "sending"), ("sending", "queued"), ("queued", "sending"), ("sending", "delivered")),

@@ -11,7 +11,7 @@ from raftwright.errors import UsageError
 from raftwright.ledger.clock import LONGEST_WAIT, tai, waits
 from raftwright.ledger.database import Change, Retry, Row, Transaction, clean, marks, parts, quoted
 from raftwright.ledger.history import decoded
-from raftwright.ledger.rows import FileRow, ImageFacts, plain_path
+from raftwright.ledger.rows import FileRow, ImageFacts
 from raftwright.ledger.states import EDGES, check, sources_of
 from raftwright.ledger.units import ENDED, Claim, Entry, Outcome, State, Unit, UnitKey
 
@@ -257,7 +257,7 @@ class Claims:
             if reason:
                 detail["reason"] = reason
             if outcome.files:
-                detail["files"] = [plain_path(row.path) for row in outcome.files]
+                detail["files"] = len(outcome.files)
             new = outcome.state if ours else state
             if not ours:
                 detail |= {"late": True, "outcome": outcome.state}

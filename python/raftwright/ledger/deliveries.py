@@ -233,7 +233,7 @@ class Deliveries:
         new: str,
         detail: dict[str, Any],
     ) -> None:
-        detail = {"destination": row.destination, "path": row.path, **detail}
+        """What is delivered, and where, says the subject: `DESTINATION PATH`."""
         transaction.note(
             Change(
                 "delivery",

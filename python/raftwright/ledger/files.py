@@ -182,9 +182,7 @@ class Files:
             transaction.note(
                 Change(
                     *("detector", name, old, new, image_id, obsid, dayobs),
-                    {"missing_pixels": missing, "path": newest[name].path}
-                    if missing
-                    else {"path": newest[name].path},
+                    {"version": newest[name].version, **({"missing_pixels": missing} if missing else {})},
                 )
             )
         for new, some in updates.items():
