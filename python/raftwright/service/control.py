@@ -347,7 +347,10 @@ def ask(
         until = time.monotonic() + timeout
         if not _listens(endpoint, min(timeout, 3.0)):
             raise NotFoundError(f"nobody listens at {endpoint[:200]}; does the service run?")
-        dealer.send(_encoder.encode(request))
+        # A client that was refused has no connection: what it sends would wait for ever.
+        dealer.sndtimeo = max(1, int(1000 * (until - time.monotonic())))
+        with contextlib.suppress(zmq.Again):
+            dealer.send(_encoder.encode(request))
         while (left := until - time.monotonic()) > 0:
             if not dealer.poll(max(1, int(min(left, 1.0) * 1000))):
                 continue
