@@ -14,8 +14,11 @@ from pathlib import Path
 
 PAGES = (
     *("simulate", "assemble", "verify", "mosaic", "replay", "info", "show", "camera", "bench"),
-    *("serve", "forward", "status", "watch", "doctor", "keys"),
+    *("serve", "forward", "status", "watch", "doctor", "keys", "catchup", "archive", "header", "telemetry"),
+    *("up", "control", "config", "image", "audit", "repair", "night-report", "ledger", "events"),
 )
+EXTRA = ("raftwright.lib", "raftwright.picture", "raftwright.ledger.migrations", "raftwright.ledger.schema")
+"""Libraries that lie beside the modules are none; drawing, and defining tables, need extras."""
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,13 +39,12 @@ def main() -> None:
     import raftwright
 
     assert importlib.metadata.version("raftwright") == raftwright.__version__
-    for extra in ("PIL", "fitsio", "pytest"):
+    for extra in ("PIL", "fitsio", "pytest", "sqlalchemy", "psycopg", "confluent_kafka", "boto3"):
         assert importlib.util.find_spec(extra) is None, (
             f"{extra} is here: this is no environment without extras"
         )
     found = [module.name for module in pkgutil.walk_packages(raftwright.__path__, "raftwright.")]
-    # A library that lies beside the modules is none; drawing needs the extra `show`.
-    modules = [name for name in found if not name.startswith(("raftwright.lib", "raftwright.picture"))]
+    modules = [name for name in found if not name.startswith(EXTRA)]
     for module in modules:
         import_module(module)
 
@@ -56,6 +58,11 @@ def main() -> None:
         raws = sorted(str(path) for path in Path(folder, "raws").rglob("*.fits"))
         assert raws
         run("verify", *raws, "--against", str(recording))
+        archive = f"{folder}/archive"
+        small = ("archive.root=" + archive, "simulator.size=64x64", "simulator.readout=0.5 s")
+        run("up", *(word for setting in small for word in ("--set", setting)), "--images", "1")
+        assert json.loads(run("status", archive, "--json"))["night"]["complete"] == 1
+        run("audit", archive, "--digests")
         drawn = command("show", str(recording), "--out", f"{folder}/picture.png")
         assert drawn.returncode != 0, "a picture without the extra that draws it?"
         assert "raftwright[show]" in drawn.stderr, drawn.stderr
