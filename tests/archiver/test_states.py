@@ -463,6 +463,14 @@ def test_memory_and_threads_stay(archive: Archive) -> None:
     before = threading.active_count()
     archive.take(*range(2, 12))
     wait_for(lambda: archive.counts().get("oods") == {"delivered": 209}, 20)
+    # D078: nothing sleeps for each file.
+    spans = [
+        row.delivered_tai - row.queued_tai
+        for image_id in range(2, 12)
+        for row in archive.ledger.deliveries.of(image_id)
+        if row.delivered_tai is not None
+    ]
+    assert sorted(spans)[len(spans) // 2] < 1.0
     wait_for(lambda: threading.active_count() <= before, 3.0)
     wait_for(lambda: archiver.idle)
     began, used = time.monotonic(), time.process_time()
