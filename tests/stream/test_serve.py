@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -240,3 +241,19 @@ def test_keys_from_making_them_to_using_them(
     done = run("serve", "simulated:LSSTComCam", "--keys", "server", *store)
     assert done.returncode == 1
     assert "chmod 600" in done.stderr
+
+
+def test_too_few_files_may_be_open() -> None:
+    """libzmq would end the process in the middle of something."""
+    command = f"ulimit -n 40 && exec {shlex.quote(sys.executable)} -m raftwright serve"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} simulated:LSSTComCam --bind tcp://127.0.0.1:0 --for 1s"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "raftwright: error: only 40 files can be open, 128 are needed; raise it (ulimit -n)\n"
+    )

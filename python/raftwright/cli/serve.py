@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import queue
@@ -27,7 +28,7 @@ from raftwright.cli.options import (
     octets,
 )
 from raftwright.cli.signals import stopped_by_signals
-from raftwright.errors import FormatError, RaftwrightError, UsageError
+from raftwright.errors import FormatError, RaftwrightError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from raftwright.daq import CadenceStore, Frames, Notice, Store
@@ -37,6 +38,7 @@ __all__ = ["serve"]
 
 _MOST_NEWS: Final = 10_000
 """Images that may wait to be told."""
+_FEWEST_FILES: Final = 128
 
 
 def serve(
@@ -267,10 +269,15 @@ def _keys(name: str | None, allowed: bool, directory: str | None) -> tuple[Any, 
 
 
 def _raise_limit() -> None:
-    """As many open files as this user may have: every pull of a recording needs one."""
+    """As many open files as this user may have: every pull of a recording needs one. Raises StorageError
+    where there are so few that libzmq would end the process."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < _FEWEST_FILES:
+        raise StorageError(
+            errno.EMFILE, f"only {hard} files can be open, {_FEWEST_FILES} are needed; raise it (ulimit -n)"
+        )
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (ValueError, OSError):

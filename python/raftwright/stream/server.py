@@ -131,6 +131,11 @@ class Server:
             self._since = time.monotonic()
             try:
                 self._start()
+            except zmq.ZMQError as error:
+                self._end(0.5)
+                raise StorageError(
+                    error.errno, f"its sockets cannot be made ({error.strerror}); see raftwright doctor"
+                ) from None
             except BaseException:
                 self._end(0.5)
                 raise
