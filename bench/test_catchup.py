@@ -102,7 +102,7 @@ def test_four_times_the_nominal_rate_when_nothing_is_live(disk: Path) -> None:
 @pytest.mark.timeout(300 + 4 * BLOCKS * IMAGES * EVERY)
 def test_live_images_do_not_notice(disk: Path) -> None:
     """Blocks of live images without and with catching up, in turn, so that both see the same machine."""
-    count = BLOCKS * IMAGES + 4
+    count = BLOCKS * (IMAGES + 6) + 10
     waits: dict[bool, list[float]] = {False: [], True: []}
     fetched = 0
     seconds = 0.0

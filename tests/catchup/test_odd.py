@@ -357,6 +357,60 @@ def test_faults_on_the_way_end_in_whole_files(
         assert {each.missing for each in ledger.files.of(row.id, "raw") if not each.replaced_by} == {0}
 
 
+def test_a_ledger_that_is_locked_is_waited_for(
+    daq: HandStore, serve: Any, catch_up: Any, out: Path, ledger: Ledger
+) -> None:
+    """D093: while the ledger does not answer nothing is fetched; it is said, and it goes on by itself."""
+    import sqlite3
+
+    server = serve()
+    service = catch_up(server.endpoint)
+    wait_for(lambda: service.survey.rounds)
+    other = sqlite3.connect(out / "ledger.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    daq.add(*range(1, 8))
+    wait_for(lambda: service.problems(), timeout=30.0)
+    assert fits_in(out) == set()
+    other.execute("ROLLBACK")
+    other.close()
+    wait_for(lambda: len(fits_in(out)) == 63, timeout=30.0)
+    wait_for(lambda: not service.problems(), timeout=30.0)
+
+
+def test_a_directory_that_cannot_be_read_holds_nobody_else(
+    daq: HandStore, serve: Any, catch_up: Any, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = daq.add(1, 2)
+    bad = path_of(out, images[0], "R22_S00").parent
+    scan = os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(path) == bad:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("raftwright.catchup.disk.os.scandir", refuse)
+    service = catch_up(serve().endpoint)
+    wait_for(lambda: len(fits_in(out)) == 9)
+    (finding,) = wait_for(lambda: [each for each in service.survey.findings if each.action == "never"])
+    assert finding.image == images[0].base.name
+    assert "Permission denied" in finding.reason
+
+
+def test_what_was_whole_is_looked_at_without_asking_the_daq(
+    captured: Any, catch_up: Any, daq: HandStore, out: Path
+) -> None:
+    server, (image,) = captured(1)
+    service = catch_up(server.endpoint, whole=0.2)
+    wait_for(lambda: service.survey.rounds >= 3)
+    asked = daq.asked[image.base.name]
+    looked = service.survey.looked
+    wait_for(lambda: service.survey.looked >= looked + 3)
+    assert daq.asked[image.base.name] == asked
+    path_of(out, image, "R22_S11").unlink()
+    wait_for(lambda: len(fits_in(out)) == 9)
+
+
 def test_moving_aside_never_moves_a_good_file(tmp_path: Path) -> None:
     from raftwright.rawfile.standing import digest
 

@@ -93,6 +93,7 @@ class Survey:
         self.findings = Findings()
         """What is missing."""
         self._outcomes: OrderedDict[UnitKey, str] = OrderedDict()  # of units that were tried, why not
+        self._whole: OrderedDict[str, None] = OrderedDict()  # images that lacked nothing
         self._touched: set[str] = set()  # images that something happened to while they were looked at
         self._seen: OrderedDict[str, float] = OrderedDict()  # images of which nobody knows the time
         self.rounds = 0
@@ -174,18 +175,23 @@ class Survey:
             self._set_aside(name, str(error))
             self._settle(name, _ASIDE)
         except StorageError as error:
-            if error.errno == errno.EIO:
+            at = str(image_directory(self._root, each.name))
+            if error.errno == errno.EIO or str(error.filename or "").startswith(at):
                 self._set_aside(name, str(error))
                 self._settle(name, _ASIDE)
                 return
-            _log.error("cannot be looked at: %s", error)
-            self._settle(name, min(self.settings.every, 5.0))
+            self._settle(name, 0.0)
+            raise  # the DAQ, the ledger or the disk does not answer: neither will it for the next
         except RaftwrightError as error:
             self._set_aside(name, str(error))
             self._settle(name, _ASIDE)
 
     def _look(self, each: Listed) -> None:
         name = str(each.name)
+        if self._is_still_whole(each.name):
+            self.findings.put(name, [])
+            self._settle(name, self.settings.whole)
+            return
         info, camera = None, None
         if self._store is not None and self.daq:
             try:
@@ -224,6 +230,18 @@ class Survey:
                 camera = _camera(known.image.camera)
             needs += [(need, known) for need in self._compare(each.name, camera, described, known, there)]
         self._act(each, info, needs)
+
+    def _is_still_whole(self, name: ImageName) -> bool:
+        """Whether an image that was whole is so, by ledger and disk alone: the DAQ is not asked again."""
+        if self._ledger is None or not self.disk or str(name) not in self._whole:
+            return False
+        rows = self._ledger.images.get(str(name))
+        if len(rows) != 1 or rows[0].state != "complete":
+            return False
+        (known,) = self._known(str(name), None, None)
+        there = disk.look(self._root, name)
+        camera = _camera(rows[0].camera)
+        return not compare(name, camera, None, known, there, detectors=self._selection.detectors)
 
     def _known(self, name: str, info: ImageInfo | None, camera: Camera | None) -> list[Known | None]:
         """What the ledger has of an image; the DAQ's one is entered where it is not there yet."""
@@ -340,6 +358,11 @@ class Survey:
             for row in self._ledger.images.get(name):
                 if row.state not in done and (info is None or row.daq_id == plain_id(info.id)):
                     mending.judge(self._ledger, row)
+        if needs:
+            self._whole.pop(name, None)
+        else:
+            self._whole[name] = None
+            _bounded(self._whole, _REMEMBERED)
         self._settle(name, wait if needs else self.settings.whole)
 
     def _act_on(self, each: Listed, info: ImageInfo | None, need: Need, known: Known | None) -> Work | None:
