@@ -18,8 +18,9 @@ import pytest
 from night import A, facts_of, files_of, keys_of, name_of, row, take, wait_for, want
 
 import postgres_server
-from raftwright.errors import FormatError, RaftwrightError, StorageError
+from raftwright.errors import FormatError, RaftwrightError, StorageError, UsageError
 from raftwright.ledger import DeliveryPlan, Ledger, Outcome, owners
+from raftwright.ledger.database import Change, Transaction
 from raftwright.ledger.states import EDGES
 
 Open = Callable[..., Ledger]
@@ -231,6 +232,59 @@ def test_an_owner_whose_clock_was_set_back_is_not_alive_for_years() -> None:
     assert not owners.alive(there, 5000.0, 105.0, 10.0, here), "it was renewed later than now"
     assert not owners.alive(owners.Owner("x", here.host, "another boot", 1, 1), 100.0, 101.0, 10.0, here)
     assert owners.alive(here, 100.0, 101.0, 10.0, here)
+
+
+def test_a_change_that_is_not_as_it_should_be_is_none(ledger: Ledger) -> None:
+    """Somebody was quicker again and again: nothing of the transaction is there, and the next one is fine."""
+    image_id = ledger.images.announce(facts_of())
+    tries = []
+
+    def work(transaction: Transaction) -> None:
+        tries.append(1)
+        transaction.run("UPDATE image SET reason = 'x' WHERE id = ?", (image_id,))
+        row = [("open", image_id, "22/0"), ("open", image_id, "nowhere")]
+        transaction.update("source", ("state",), ("image_id", "location"), row, exact=True)
+        transaction.note(Change("image", "x", "", "x", image_id))
+
+    last = ledger.events.last()
+    with pytest.raises(StorageError, match="again and again"):
+        ledger.database.change(work)
+    assert len(tries) == 20
+    assert ledger.images.by_id(image_id).reason == ""
+    assert {source.state for source in ledger.images.sources(image_id)} == {"expected"}
+    assert ledger.events.last() == last
+
+    def wrong(transaction: Transaction) -> None:
+        transaction.run("UPDATE image SET reason = 'y' WHERE id = ?", (image_id,))
+        raise UsageError("somebody made a mistake")
+
+    with pytest.raises(UsageError):
+        ledger.database.change(wrong)
+    assert ledger.images.by_id(image_id).reason == ""
+    assert ledger.images.move(image_id, "capturing")
+
+
+def test_one_that_fails_spoils_no_other_in_the_same_commit(ledger: Ledger) -> None:
+    """Several threads, one commit: who is at fault hears of it, the others are done."""
+    ids = [ledger.images.announce(facts_of(number)) for number in range(1, 9)]
+    ledger.images.move(ids[0], "complete")
+    heard: list[int] = []
+    gate = threading.Barrier(len(ids))
+
+    def move(image_id: int) -> None:
+        gate.wait()
+        try:
+            ledger.images.move(image_id, "capturing")
+        except UsageError:
+            heard.append(image_id)
+
+    threads = [threading.Thread(target=move, args=(image_id,)) for image_id in ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert heard == [ids[0]]
+    assert [ledger.images.by_id(image_id).state for image_id in ids] == ["complete", *["capturing"] * 7]
 
 
 # -- PostgreSQL

@@ -9,7 +9,7 @@ import msgspec
 
 from raftwright.errors import UsageError
 from raftwright.ledger.clock import LONGEST_WAIT, tai, waits
-from raftwright.ledger.database import Change, Retry, Row, Transaction, clean, marks, parts, quoted
+from raftwright.ledger.database import Change, Row, Transaction, clean, marks, parts, quoted
 from raftwright.ledger.history import decoded
 from raftwright.ledger.rows import FileRow, ImageFacts
 from raftwright.ledger.states import EDGES, check, sources_of
@@ -130,15 +130,14 @@ class Claims:
             claims.append(Claim(key, created, tried + 1, taken, owner if taken else ""))
         if not claims:
             return []
-        changed = transaction.update(
+        transaction.update(
             "source",
             ("state", "owner", "attempts", "expected", "created", "next_try"),
             ("image_id", "location"),
             updates,
             f"state IN ({quoted(_CLAIMABLE)})",
+            exact=True,
         )
-        if changed != len(updates):
-            raise Retry
         transaction.update(
             "attempt", ("ended_tai", "outcome"), _ATTEMPT, deserted, "ended_tai IS NULL AND thing = 'source'"
         )
@@ -284,15 +283,14 @@ class Claims:
             transaction.note(
                 Change("source", key.location, state, new, image.id, image.obsid, image.dayobs, detail)
             )
-        changed = transaction.update(
+        transaction.update(
             "source",
             ("state", "reason", "received", "next_try"),
             ("image_id", "location", "owner", "attempts"),
             updates,
             "state = 'claimed'",
+            exact=True,
         )
-        if changed != len(updates):
-            raise Retry
         transaction.update(
             "attempt",
             ("ended_tai", "outcome", "reason", "bytes"),

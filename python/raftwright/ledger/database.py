@@ -94,9 +94,12 @@ class Transaction(ABC):
         by: Sequence[str],
         rows: Sequence[Sequence[Any]],
         where: str = "",
-    ) -> int:
+        *,
+        exact: bool = False,
+    ) -> None:
         """Changes rows, each known by the columns `by`: values of `sets`, then of `by`. With `where` only
-        those that are still so. How many."""
+        those that are still so; where that has to be all of them (`exact`) and is not, it is all done
+        again."""
 
     @abstractmethod
     def clock(self) -> float:

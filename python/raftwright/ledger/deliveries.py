@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftwright.errors import UsageError
 from raftwright.ledger.clock import LONGEST_WAIT, tai
-from raftwright.ledger.database import Change, Retry, Row, Transaction, clean, marks, quoted
+from raftwright.ledger.database import Change, Row, Transaction, clean, marks, quoted
 from raftwright.ledger.rows import DeliveryPlan, DeliveryRow, dayobs_of
 from raftwright.ledger.states import EDGES, check, sources_of
 
@@ -101,15 +101,14 @@ class Deliveries:
         )
         if not rows:
             return []
-        changed = transaction.update(
+        transaction.update(
             "delivery",
             ("state", "owner", "attempts", "next_try"),
             ("id", "attempts"),
             [("sending", me, row.attempts + 1, 0.0, row.id, row.attempts) for row in rows],
             "state = 'queued'",
+            exact=True,
         )
-        if changed != len(rows):
-            raise Retry
         transaction.insert(
             "attempt",
             ("image_id", "thing", "subject", "number", "owner", "began_tai"),
@@ -207,15 +206,14 @@ class Deliveries:
             if size:
                 detail["bytes"] = size
             self._note(transaction, row, "sending", state, detail)
-        changed = transaction.update(
+        transaction.update(
             "delivery",
             ("state", "reason", "next_try", "delivered_tai"),
             ("id", "attempts"),
             updates,
             "state = 'sending'",
+            exact=True,
         )
-        if changed != len(updates):
-            raise Retry
         transaction.update(
             "attempt",
             ("ended_tai", "outcome", "reason", "bytes"),

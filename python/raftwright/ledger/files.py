@@ -235,11 +235,15 @@ class Files:
         """The sums of these files were found to hold; how many of them the ledger knows."""
         moment = tai()
         listed = [plain_path(path) for path in paths]
-        return self._database.change(
-            lambda transaction: transaction.update(
-                "file", ("verified_tai",), ("path",), [(moment, path) for path in listed]
-            )
-        )
+
+        def work(transaction: Transaction) -> int:
+            known = 0
+            for part in parts(listed):
+                among, values = transaction.among("path", part)
+                known += transaction.run(f"UPDATE file SET verified_tai = ? WHERE {among}", (moment, *values))
+            return known
+
+        return self._database.change(work)
 
     def lost(self, path: str, reason: str = "") -> bool:
         """A file is not there any more: its detector is missing, its source is to be fetched again. False

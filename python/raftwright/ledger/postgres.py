@@ -45,6 +45,12 @@ _PATIENCE: Final = 5.0
 """Seconds for which a lost connection is made again before the caller is told."""
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
+_AGAIN: Final = (
+    Retry,
+    *(pg.SerializationFailure, pg.DeadlockDetected),
+    pg.UniqueViolation,  # somebody entered the same
+    pg.DivisionByZero,  # somebody changed the same: see `update`
+)
 _CONNECT: Final = 5
 _STATEMENT: Final = 120
 """Seconds that a statement may take."""
@@ -117,13 +123,23 @@ class PostgresTransaction(Transaction):
     def __init__(self, connection: psycopg.Connection[Row]) -> None:
         super().__init__()
         self._connection = connection
-        self._cursor = connection.cursor()
+
+    # The connection is in pipeline mode: statements go out at once, an answer is read when it is asked for.
+
+    def _send(self, sql: str, values: Sequence[Any] = ()) -> psycopg.Cursor[Row]:
+        return self._connection.cursor().execute(sql, values)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        return self._cursor.execute(_translated(sql), values).fetchall()
+        return self._send(_translated(sql), values).fetchall()
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
-        return self._cursor.execute(_translated(sql), values).rowcount
+        if not sql.startswith(("UPDATE", "INSERT", "DELETE")):
+            self._send(_translated(sql), values)
+            return 0
+        return self._counted(f"{_translated(sql)} RETURNING 1", values)
+
+    def _counted(self, sql: str, values: Sequence[Any]) -> int:
+        return int(self._send(f"WITH done AS ({sql}) SELECT count(*) FROM done", values).fetchall()[0][0])
 
     def insert(
         self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, new: bool = False
@@ -134,14 +150,14 @@ class PostgresTransaction(Transaction):
         arrays = ", ".join(f"%s::{_type_of(column)}[]" for column in columns)
         names = ", ".join(columns)
         conflict = "" if new else " ON CONFLICT DO NOTHING"
-        lock = ""
+        statement = f"INSERT INTO {table} ({names}) SELECT new.* FROM unnest({arrays}) AS new{conflict}"
         if table == "event":  # their numbers are given with the lock held, which is until the commit
-            lock = f"WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock({_EVENTS_LOCK})) "
-        return self._cursor.execute(
-            f"{lock}INSERT INTO {table} ({names})"
-            f" SELECT new.* FROM {'alone, ' if lock else ''}unnest({arrays}) AS new{conflict}",
-            _arrays(rows),
-        ).rowcount
+            lock = f"WITH alone AS MATERIALIZED (SELECT pg_advisory_xact_lock({_EVENTS_LOCK}))"
+            statement = f"{lock} {statement.replace('FROM unnest', 'FROM alone, unnest')}"
+        if not new:
+            return self._counted(f"{statement} RETURNING 1", _arrays(rows))
+        self._send(statement, _arrays(rows))
+        return len(rows)
 
     def among(self, column: str, values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
         kind = _type_of(column.rpartition(".")[2])
@@ -154,11 +170,13 @@ class PostgresTransaction(Transaction):
         by: Sequence[str],
         rows: Sequence[Sequence[Any]],
         where: str = "",
-    ) -> int:
+        *,
+        exact: bool = False,
+    ) -> None:
         """All rows in one statement, likewise. Each is looked up by its key: that `where` could be too is
         hidden, since rows in a state may be many."""
         if not rows:
-            return 0
+            return
         columns = (*sets, *by)
         arrays = ", ".join(f"%s::{_type_of(column)}[]" for column in columns)
         names = [f"new_{number}" for number in range(len(columns))]
@@ -166,11 +184,15 @@ class PostgresTransaction(Transaction):
         keys = " AND ".join(
             f"{table}.{column} = {name}" for column, name in zip(by, names[len(sets) :], strict=True)
         )
-        return self._cursor.execute(
+        statement = (
             f"UPDATE {table} SET {values} FROM unnest({arrays}) AS new ({', '.join(names)})"
-            f" WHERE {keys}{f' AND ({where}) IS TRUE' if where else ''}",
-            _arrays(rows),
-        ).rowcount
+            f" WHERE {keys}{f' AND ({where}) IS TRUE' if where else ''}"
+        )
+        if exact:  # an error, which nobody has to wait for, where it is another number
+            counted = "SELECT 1 / (count(*) = %s)::int FROM done"
+            self._send(f"WITH done AS ({statement} RETURNING 1) {counted}", [*_arrays(rows), len(rows)])
+        else:
+            self._send(statement, _arrays(rows))
 
     def clock(self) -> float:
         return float(self.rows(f"SELECT {self.CLOCK}")[0][0])
@@ -331,14 +353,14 @@ class PostgresDatabase(Database):
                 if self._writer is None:
                     self._writer = self._connect()
                     self._writer.execute(_BY_INDEX)
-                with self._writer.transaction():
-                    transaction = PostgresTransaction(self._writer)
+                transaction = PostgresTransaction(self._writer)
+                with self._pipeline(self._writer):
                     result = work(transaction)
                     transaction.write_events(self._owner)
                 for done in transaction.afterwards:
                     done()
                 return result
-            except (Retry, pg.SerializationFailure, pg.DeadlockDetected, pg.UniqueViolation) as error:
+            except _AGAIN as error:
                 tries += 1
                 if tries >= _TRIES:
                     raise StorageError(
@@ -358,6 +380,22 @@ class PostgresDatabase(Database):
                 if self._writer is not None and self._writer.broken:
                     self._drop()
                 raise
+
+    @staticmethod
+    @contextmanager
+    def _pipeline(connection: psycopg.Connection[Row]) -> Iterator[None]:
+        """A transaction whose statements go out without waiting for the answers of those before, the COMMIT
+        too: after a statement that failed the server does nothing more."""
+        try:
+            with connection.pipeline():
+                connection.execute("BEGIN")
+                yield
+                connection.execute("COMMIT")
+        except BaseException:
+            if not connection.closed:
+                with suppress(psycopg.Error):  # then it is of no use any more
+                    connection.rollback()
+            raise
 
     def _drop(self) -> None:
         """Closes connections that may be of a server that is no more."""

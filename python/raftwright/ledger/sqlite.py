@@ -68,12 +68,16 @@ class SqliteTransaction(Transaction):
         by: Sequence[str],
         rows: Sequence[Sequence[Any]],
         where: str = "",
-    ) -> int:
-        return self._many(
+        *,
+        exact: bool = False,
+    ) -> None:
+        changed = self._many(
             f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in sets)}"
             f" WHERE {' AND '.join(f'{name} = ?' for name in by)}{f' AND {where}' if where else ''}",
             rows,
         )
+        if exact and changed != len(rows):
+            raise Retry
 
     def clock(self) -> float:
         return owners.now()
