@@ -26,6 +26,8 @@ from typing import Any
 import pytest
 
 RAFTS = int(os.environ.get("RAFTWRIGHT_BENCH_RAFTS", "100"))
+NO_HEADER = ("--header-wait", "0s")
+"""Nobody makes header documents here: files need not wait for one."""
 RAFT = ["--camera", "LSSTComCam", "--rafts", "R22", "--distinct", "2", "--memory", "2GB", "--keep", "8"]
 TINY = ["--camera", "LSSTCam", "--registers", "3,0,64,0,0,5,0,64,0,0,2", "--pattern", "coordinates"]
 
@@ -155,7 +157,7 @@ def test_a_raft_every_two_seconds_without_end(disk: Path) -> None:
         (ready,) = server.wait_for("ready", 1, 60)
         with running(
             *("forward", ready["endpoint"], "--out", str(disk), "--ledger", str(disk / "ledger.db")),
-            *("--metrics", "127.0.0.1:0"),
+            *("--metrics", "127.0.0.1:0", *NO_HEADER),
         ) as forwarder:
             (begun,) = forwarder.wait_for("ready", 1, 60)
             end = time.monotonic() + RAFTS * every + 60
@@ -204,7 +206,7 @@ def test_from_the_last_chunk_to_nine_durable_files(ram: Path) -> None:
     number = 30
     with running(*serve(*RAFT, "--every", "2s", "--readout", "1.5s", "--count", str(number))) as server:
         (ready,) = server.wait_for("ready", 1, 60)
-        with running("forward", ready["endpoint"], "--out", str(ram)) as forwarder:
+        with running("forward", ready["endpoint"], "--out", str(ram), *NO_HEADER) as forwarder:
             images = []
             while len(images) < number:
                 images = forwarder.wait_for("image", len(images) + 1, 30)
@@ -225,7 +227,7 @@ def test_the_full_camera_of_tiny_segments_every_two_seconds(disk: Path) -> None:
     number, every = 15, 2.0
     with running(*serve(*TINY, "--every", "2s", "--readout", "1s", "--count", str(number))) as server:
         (ready,) = server.wait_for("ready", 1, 60)
-        with running("forward", ready["endpoint"], "--out", str(disk)) as forwarder:
+        with running("forward", ready["endpoint"], "--out", str(disk), *NO_HEADER) as forwarder:
             images = forwarder.wait_for("image", number, 30 + number * every * 2)
     check_images(images, 205)
     waits = since_readout(ready, sorted(images, key=lambda image: str(image["image"])), every, 1.0)
