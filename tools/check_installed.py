@@ -37,6 +37,7 @@ def run(*arguments: str) -> str:
 def main() -> None:
     """Imports every module, then takes one small image all the way."""
     import raftwright
+    import raftwright.errors
 
     assert importlib.metadata.version("raftwright") == raftwright.__version__
     for extra in ("PIL", "fitsio", "pytest", "sqlalchemy", "psycopg", "confluent_kafka", "boto3"):
@@ -45,8 +46,12 @@ def main() -> None:
         )
     found = [module.name for module in pkgutil.walk_packages(raftwright.__path__, "raftwright.")]
     modules = [name for name in found if not name.startswith(EXTRA)]
+    wanting = []
     for module in modules:
-        import_module(module)
+        try:
+            import_module(module)
+        except raftwright.errors.MissingExtraError as error:  # any other error is one
+            wanting.append((module, str(error)))
 
     build = json.loads(run("info", "--build", "--json"))["build"]
     for page in PAGES:
@@ -66,7 +71,9 @@ def main() -> None:
         drawn = command("show", str(recording), "--out", f"{folder}/picture.png")
         assert drawn.returncode != 0, "a picture without the extra that draws it?"
         assert "raftwright[show]" in drawn.stderr, drawn.stderr
-    print(f"{len(modules)} modules import and an image goes through, without any extra")
+    print(f"{len(modules) - len(wanting)} modules import, an image and a site go through, without any extra")
+    assert all("pip install" in said for _, said in wanting), wanting
+    print(f"modules that name the extra that they need: {', '.join(name for name, _ in wanting) or 'none'}")
     print("core: " + ", ".join(f"{key} {value}" for key, value in build.items()))
 
 
