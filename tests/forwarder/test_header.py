@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from stand import ROW, Forward, Serve, check_archive, fits_in, wait_for
+from stand import ROW, Forward, Serve, check_archive, fits_in, rows_of, wait_for
 
 import raftwright
 from hand_daq import HandImage, HandStore, name_of
@@ -63,8 +63,10 @@ def header_state(ledger: Path, image: str) -> str:
         return opened.images.get(image)[0].header_state
 
 
-def whole(out: Path, ledger: Path, images: int) -> Any:
-    return wait_for(lambda: len(fits_in(out)) == 9 * images)
+def whole(out: Path, ledger: Path, images: int) -> None:
+    """On disk and told, which comes after."""
+    wait_for(lambda: len(fits_in(out)) == 9 * images)
+    wait_for(lambda: {Path(row.path) for row in rows_of(ledger)} == fits_in(out))
 
 
 def test_a_header_that_is_there_first_is_merged(
