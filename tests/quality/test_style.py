@@ -84,8 +84,8 @@ def imported_packages(path: Path) -> set[str]:
 
 ORDER = (
     *("errors", "metrics", "_core", "_stream", "camera", "daq", "stream", "assembly", "rawfile", "ledger"),
-    *("events", "service", "prompt", "capture", "header", "forwarder", "catchup"),
-    *("archiver", "report", "picture", "bench", "doctor", "cli"),
+    *("events", "service", "prompt", "capture", "header", "forwarder", "transfer", "butler", "catchup"),
+    *("archiver", "oods", "backbone", "mirror", "report", "picture", "bench", "doctor", "cli"),
 )
 
 
@@ -102,7 +102,7 @@ def test_packages_import_only_what_stands_above_them(project_root: Path, package
     assert not wrong, f"imports from below: {wrong}"
 
 
-SERVICES = ("header", "forwarder", "catchup", "archiver")
+SERVICES = ("header", "forwarder", "catchup", "archiver", "oods", "backbone", "mirror")
 
 
 @pytest.mark.parametrize("package", SERVICES)

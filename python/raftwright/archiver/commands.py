@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from raftwright.archiver.destinations import OutageError, RefusedError, Sent
 from raftwright.archiver.telling import parts_of
 from raftwright.archiver.words import fill
+from raftwright.transfer.outcome import OutageError, RefusedError, Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

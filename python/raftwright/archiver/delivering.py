@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from raftwright.archiver.commands import Runner
-from raftwright.archiver.destinations import Job, Sender, Sent, sender_of
-from raftwright.archiver.destinations.directory import DirectorySender
-from raftwright.archiver.lane import Ended, Lane, Limits
 from raftwright.archiver.layout import before
 from raftwright.archiver.planning import COMMAND
 from raftwright.archiver.settings import Command, Destination
 from raftwright.errors import NotFoundError, RaftwrightError
+from raftwright.transfer.directory import DirectorySender
+from raftwright.transfer.lane import Ended, Lane, Limits
+from raftwright.transfer.outcome import Job, Sent
+from raftwright.transfer.sender import Sender, sender_of
 
 if TYPE_CHECKING:
-    from raftwright.archiver.digests import Digests
     from raftwright.archiver.settings import Settings
     from raftwright.ledger import Ledger
     from raftwright.ledger.rows import DeliveryRow, ImageRow
     from raftwright.metrics import Metrics
+    from raftwright.transfer.digests import Digests
 
 __all__ = ["Lanes"]
 

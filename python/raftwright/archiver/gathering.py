@@ -22,12 +22,12 @@ from raftwright.rawfile.names import ImageName, image_directory, sidecar_path
 from raftwright.service import bound
 
 if TYPE_CHECKING:
-    from raftwright.archiver.digests import Digests
     from raftwright.archiver.planning import Planner
     from raftwright.ledger import Ledger
     from raftwright.ledger.rows import DeliveryPlan, ImageRow
     from raftwright.metrics import Metrics
     from raftwright.rawfile.standing import Digest
+    from raftwright.transfer.digests import Digests
 
 __all__ = ["Gatherer"]
 

@@ -21,12 +21,12 @@ from raftwright.rawfile.sidecar import LATER, read_json
 from raftwright.service import bound
 
 if TYPE_CHECKING:
-    from raftwright.archiver.digests import Digests
     from raftwright.ledger import Ledger
     from raftwright.ledger.rows import HeaderRow, ImageRow
     from raftwright.metrics import Metrics
     from raftwright.rawfile.document import HeaderDocument
     from raftwright.service import Task
+    from raftwright.transfer.digests import Digests
 
 __all__ = ["LateHeaders"]
 

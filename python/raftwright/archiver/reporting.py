@@ -27,11 +27,11 @@ from raftwright.ledger.clock import tai
 from raftwright.rawfile.names import FileName
 
 if TYPE_CHECKING:
-    from raftwright.archiver.lane import Ended
     from raftwright.archiver.settings import Destination, Settings
     from raftwright.archiver.telling import Teller
     from raftwright.ledger import Ledger
     from raftwright.ledger.rows import DeliveryRow, EventRow, ImageRow
+    from raftwright.transfer.lane import Ended
 
 __all__ = ["Reporter"]
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from raftwright.archiver.chronicle import Chronicle
 from raftwright.archiver.delivering import Lanes
-from raftwright.archiver.digests import Digests
 from raftwright.archiver.gathering import Gatherer
 from raftwright.archiver.late_headers import LateHeaders
 from raftwright.archiver.places import NAME, Places
@@ -24,6 +23,7 @@ from raftwright.archiver.watching import Watch
 from raftwright.errors import NotFoundError, RaftwrightError
 from raftwright.ledger import open_ledger, tai
 from raftwright.service import Service, bound
+from raftwright.transfer.digests import Digests
 
 if TYPE_CHECKING:
     from raftwright.daq import Store

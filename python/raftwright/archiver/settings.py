@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from raftwright.archiver.words import words_of
 from raftwright.errors import FormatError
-from raftwright.service.units import Seconds, Secret
+from raftwright.service.units import Seconds
+from raftwright.transfer.place import Name, Place, Threads, Tries, check_times
 
 __all__ = ["CLASSES", "LAYOUT", "Command", "Destination", "Settings", "What"]
 
@@ -24,61 +23,31 @@ CLASSES: Final[tuple[Class, ...]] = ("wavefront", "science", "guider")
 LAYOUT: Final = "{instrument}/{dayobs}/{obsid}/{file}"
 """Names at a destination, unless it says otherwise: those of the observatory's buckets."""
 
-_Name: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,39}\Z")]
 _Instrument: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")]
-_Threads: TypeAlias = Annotated[int, Meta(ge=1, le=64)]
-_Tries: TypeAlias = Annotated[int, Meta(ge=0, le=10_000)]
 _Argument: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 _LAYOUT_WORDS: Final = frozenset({"instrument", "dayobs", "obsid", "file", "raft", "sensor"})
 _COMMAND_WORDS: Final = frozenset(
     {"file", "directory", "obsid", "dayobs", "instrument", "detector", "raft", "sensor", "crc32c"}
 )
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{1,254}\Z")
 
 
-class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Destination(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A place where files are delivered. It has a queue, threads and limits of its own."""
 
-    name: _Name
-    kind: Literal["directory", "s3"]
-    root: Annotated[str, Meta(min_length=1, max_length=4000)]
-    """A directory, which has to be there; or `s3://[PROFILE@]BUCKET/PREFIX`. There is no default."""
     site: str = ""
     """What messages about transfers call it; the name by default."""
     layout: str = LAYOUT
     """Names below the root. `{instrument}`, `{dayobs}`, `{obsid}`, `{file}`, `{raft}`, `{sensor}` are filled
     in."""
-    instruments: list[_Instrument] = []
+    instruments: list[_Instrument] = msgspec.field(default_factory=list)
     """Only images of these; all by default."""
     what: list[What] = msgspec.field(default_factory=lambda: ["manifest", "header", "sidecar", "raw"])
     order: list[Class] = msgspec.field(default_factory=lambda: list(CLASSES))
     """Which CCDs go first, where several wait."""
-    concurrency: _Threads = 4
-    """Files that are under way at a time."""
-    timeout: Seconds = 60.0
-    """For one file. What takes longer is given up, and tried again."""
-    retries: _Tries = 10
-    """After so many more tries a file that the destination alone refuses is given up on: a dead letter."""
-    backoff: Seconds = 1.0
-    """Before the second try; doubled each time, with some chance in it."""
-    longest: Seconds = 600.0
-    """Between two tries at most."""
-    link: Literal["auto", "never"] = "auto"
-    """`directory`: hard links where the file system gives them, else copies."""
-    endpoint: str = ""
-    """`s3`: URL of the server, by default as lsst.resources finds it (profile, S3_ENDPOINT_URL)."""
-    access_key: str = ""
-    secret_key: Secret = ""
-    """`s3`: by default as boto3 finds them."""
-    verify: Literal["auto", "checksum", "read"] = "auto"
-    """`s3`: how it is made sure of what is there. `read`: always read back. `auto`: the MD5 that the server
-    made of it, or else read back. `checksum`: the CRC-32C that the server says, where it is known to compute
-    that itself."""
 
     def __post_init__(self) -> None:
-        _check_times(self)
-        _check_place(self)
+        super().__post_init__()
         _check_layout(self.layout)
         if not self.what:
             raise FormatError("what: names nothing to deliver; leave it out for all")
@@ -92,7 +61,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A program that is run for what was written: with a list of arguments, never through a shell."""
 
-    name: _Name
+    name: Name
     run: Annotated[list[_Argument], Meta(min_length=1, max_length=256)]
     """Program and arguments. Whole words `{file}`, `{directory}`, `{obsid}`, `{dayobs}`, `{instrument}`,
     `{detector}`, `{raft}`, `{sensor}`, `{crc32c}` are filled in."""
@@ -101,16 +70,16 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     instruments: list[_Instrument] = []
     priority: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Of two commands for a file the lower number is run first; they do not wait for each other."""
-    concurrency: _Threads = 2
+    concurrency: Threads = 2
     timeout: Seconds = 60.0
     """Then it and all that it started is killed, and it failed."""
-    retries: _Tries = 0
+    retries: Tries = 0
     """More tries where it fails."""
     backoff: Seconds = 5.0
     longest: Seconds = 600.0
 
     def __post_init__(self) -> None:
-        _check_times(self)
+        check_times(self.timeout, self.backoff, self.longest)
         for argument in self.run:
             _check_words(argument, _COMMAND_WORDS, "run")
         if words_of(self.run[0]):
@@ -153,31 +122,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f"parallel: destinations and commands want {wanted} at a time, more than {self.parallel}; "
                 "lower their concurrency"
             )
-
-
-def _check_times(one: Destination | Command) -> None:
-    if one.timeout <= 0 or one.backoff <= 0:
-        raise FormatError("timeout and backoff have to be above 0")
-    if one.longest < one.backoff:
-        raise FormatError("longest: has to be at least backoff")
-
-
-def _check_place(destination: Destination) -> None:
-    root = destination.root
-    if destination.kind == "directory":
-        if not root.startswith("/") or "\0" in root:
-            raise FormatError(f"root: {root[:200]!a} is no absolute path; name the directory")
-        if destination.endpoint or destination.access_key or destination.secret_key:
-            raise FormatError("a directory has no endpoint and no keys; remove them")
-        return
-    parts = urlsplit(root)
-    bucket = parts.netloc.rpartition("@")[2]
-    if parts.scheme != "s3" or not _BUCKET.match(bucket) or parts.query or parts.fragment:
-        raise FormatError(f"root: {root[:200]!a} is no s3://[PROFILE@]BUCKET/PREFIX")
-    if bool(destination.access_key) != bool(destination.secret_key):
-        raise FormatError("access_key and secret_key go together; give both or none")
-    if destination.endpoint and urlsplit(destination.endpoint).scheme not in ("http", "https"):
-        raise FormatError(f"endpoint: {destination.endpoint[:200]!a} is no http(s) URL")
 
 
 def _check_layout(layout: str) -> None:

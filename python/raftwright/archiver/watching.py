@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from raftwright.camera import camera as find_camera
-from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
+from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError, UsageError
 from raftwright.ledger.announcing import facts_of
 from raftwright.rawfile.names import ImageName
 
@@ -172,10 +172,8 @@ class Watch:
                         left = self._sweep(task)
                         due = time.monotonic() + (0.0 if left else self._every())
                         self.swept += 1
+                        self._answers()
                     self._look_at_underway()
-                    if self.trouble:
-                        _log.info("the DAQ answers again")
-                        self.trouble = ""
                 except RaftwrightError as error:
                     if not self._ended:
                         self._say(error)
@@ -187,6 +185,12 @@ class Watch:
         if not self.trouble:
             _log.error("the DAQ cannot be asked: %s", error)
         self.trouble = str(error)
+
+    def _answers(self) -> None:
+        """All of the catalogue was compared: only that says that the DAQ is well."""
+        if self.trouble:
+            _log.info("the DAQ answers again")
+            self.trouble = ""
 
     def _sweep(self, task: Task) -> int:
         """How many images are left for the next one."""
@@ -223,8 +227,8 @@ class Watch:
             self._look(name, ended=ended)
         except NotFoundError:
             pass  # removed a moment ago
-        except FormatError as error:
-            self._set_aside(name, str(error))
+        except (FormatError, UsageError) as error:
+            self._set_aside(name, str(error))  # of the second kind: a number that no ledger takes
         except StorageError as error:
             if error.errno != errno.EIO:
                 raise

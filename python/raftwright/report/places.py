@@ -66,7 +66,7 @@ class BucketPlace:
     """A bucket."""
 
     def __init__(self, destination: Destination) -> None:
-        from raftwright.archiver.destinations.s3 import S3Sender
+        from raftwright.transfer.s3 import S3Sender
 
         self.name = destination.name
         self._instruments = frozenset(destination.instruments)

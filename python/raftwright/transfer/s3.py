@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from raftwright import _core
-from raftwright.archiver.destinations.outcome import Job, OutageError, RefusedError, Sent
 from raftwright.errors import ConflictError, MissingExtraError
+from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from raftwright.archiver.settings import Destination
+    from raftwright.transfer.place import Place
 
 __all__ = ["S3Sender"]
 
@@ -43,7 +43,7 @@ _FILE_ALONE: Final = frozenset({400, 411, 413, 414})
 class S3Sender:
     """See `Sender`. Raises MissingExtraError without the extra `s3`."""
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, destination: Place) -> None:
         for module in ("boto3", "lsst.resources"):
             if importlib.util.find_spec(module.split(".")[0]) is None:
                 raise MissingExtraError(
@@ -291,7 +291,7 @@ class _UnconditionalError(RefusedError):
     """The server does not know what it was asked for."""
 
 
-def _endpoint_of(wanted: Destination, profile: str) -> tuple[str, str, str]:
+def _endpoint_of(wanted: Place, profile: str) -> tuple[str, str, str]:
     """URL, key and secret: what the destination says, else what lsst.resources is told in the environment
     (`LSST_RESOURCES_S3_PROFILE_<profile>`, `S3_ENDPOINT_URL`), else nothing: then boto3 looks for them."""
     endpoint, key, secret = wanted.endpoint, wanted.access_key, wanted.secret_key

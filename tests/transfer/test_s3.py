@@ -11,10 +11,10 @@ import pytest
 from archive_stand import Archive, wait_for
 from s3_servers import Bucket, Odd, closed_port, s3, silent, true_server
 
-from raftwright.archiver.destinations import Job, OutageError, RefusedError
-from raftwright.archiver.destinations.s3 import S3Sender
 from raftwright.errors import ConflictError
 from raftwright.rawfile.standing import digest
+from raftwright.transfer.outcome import Job, OutageError, RefusedError
+from raftwright.transfer.s3 import S3Sender
 
 pytest.importorskip("moto", reason="moto is not installed: pip install 'raftwright[test]'")
 pytest.importorskip("lsst.resources", reason="lsst-resources is not installed: pip install 'raftwright[s3]'")

@@ -1,15 +1,14 @@
-"""Ways to destinations. Each is a class with the four methods of `Sender`."""
+"""Ways to places. Each is a class with the methods of `Sender`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from raftwright.archiver.destinations.outcome import Job, OutageError, RefusedError, Sent
-
 if TYPE_CHECKING:
-    from raftwright.archiver.settings import Destination
+    from raftwright.transfer.outcome import Job, Sent
+    from raftwright.transfer.place import Place
 
-__all__ = ["Job", "OutageError", "RefusedError", "Sender", "Sent", "sender_of"]
+__all__ = ["Sender", "sender_of"]
 
 
 class Sender(Protocol):
@@ -37,12 +36,12 @@ class Sender(Protocol):
         ...
 
 
-def sender_of(destination: Destination) -> Sender:
-    """The way to a destination; goes nowhere yet. Raises UsageError where a package lacks."""
-    if destination.kind == "directory":
-        from raftwright.archiver.destinations.directory import DirectorySender
+def sender_of(place: Place) -> Sender:
+    """The way to a place; goes nowhere yet. Raises UsageError where a package lacks."""
+    if place.kind == "directory":
+        from raftwright.transfer.directory import DirectorySender
 
-        return DirectorySender(destination)
-    from raftwright.archiver.destinations.s3 import S3Sender
+        return DirectorySender(place)
+    from raftwright.transfer.s3 import S3Sender
 
-    return S3Sender(destination)
+    return S3Sender(place)

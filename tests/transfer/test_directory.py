@@ -15,11 +15,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from raftwright.archiver import Destination
-from raftwright.archiver.destinations import Job, OutageError, RefusedError
-from raftwright.archiver.destinations import directory as module
-from raftwright.archiver.destinations.directory import DirectorySender
 from raftwright.errors import ConflictError
 from raftwright.rawfile.standing import digest
+from raftwright.transfer import directory as module
+from raftwright.transfer.directory import DirectorySender
+from raftwright.transfer.outcome import Job, OutageError, RefusedError
 
 NAMES = [
     "plain.fits",
@@ -210,8 +210,8 @@ def test_many_at_once_under_one_name(tmp_path: Path) -> None:
 _COPIER = """
 import sys
 from raftwright.archiver import Destination
-from raftwright.archiver.destinations import Job
-from raftwright.archiver.destinations.directory import DirectorySender
+from raftwright.transfer.outcome import Job
+from raftwright.transfer.directory import DirectorySender
 path, root, size, crc = sys.argv[1:]
 sender = DirectorySender(Destination(name="place", kind="directory", root=root, link="never"))
 print("ready", flush=True)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from raftwright import _core
-from raftwright.archiver.destinations.outcome import Job, OutageError, RefusedError, Sent, outage_of
 from raftwright.errors import ConflictError
 from raftwright.rawfile.publishing import locked
+from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent, outage_of
 
 if TYPE_CHECKING:
-    from raftwright.archiver.settings import Destination
+    from raftwright.transfer.place import Place
 
 __all__ = ["DirectorySender"]
 
@@ -39,7 +39,7 @@ _LEFT: Final = 3600.0
 class DirectorySender:
     """See `Sender`."""
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, destination: Place) -> None:
         self._root = Path(destination.root)
         self._links = destination.link == "auto"
         self._devices: set[int] = set()

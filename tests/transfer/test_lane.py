@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from archive_stand import wait_for
 
-from raftwright.archiver.destinations import OutageError, RefusedError, Sent
-from raftwright.archiver.lane import Ended, Lane, Limits
 from raftwright.errors import ConflictError
 from raftwright.ledger import DeliveryPlan, DeliveryRow, ImageFacts, Ledger, open_ledger
 from raftwright.metrics import Metrics
 from raftwright.service.tasks import Task
+from raftwright.transfer.lane import Ended, Lane, Limits
+from raftwright.transfer.outcome import OutageError, RefusedError, Sent
 
 LIMITS = Limits(concurrency=3, timeout=2.0, retries=3, backoff=0.02, longest=0.1)
 

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from raftwright.archiver.destinations import OutageError, Sent
 from raftwright.errors import ConflictError, RaftwrightError
 from raftwright.service import bound
+from raftwright.transfer.outcome import OutageError, Sent
 
 if TYPE_CHECKING:
     from raftwright.ledger.rows import DeliveryRow
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ended", "Lane", "Limits", "Queue"]
 
-_log = logging.getLogger("raftwright.archiver")
+_log = logging.getLogger("raftwright.transfer")
 
 _LOOK: Final = 1.0
 """Seconds between two looks into the queue when nobody says that something is there."""

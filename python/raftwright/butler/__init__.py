@@ -1,0 +1,3 @@
+"""A Butler repository of raws: made, filled, read and cleaned."""
+
+from __future__ import annotations

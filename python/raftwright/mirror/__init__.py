@@ -1,0 +1,3 @@
+"""Mirrors of trees that somebody else writes."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""The Observatory Operations Data Service: images of the last weeks, through the Butler, POSIX and HTTP."""
+
+from __future__ import annotations
