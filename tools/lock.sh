@@ -9,5 +9,5 @@ compile() {
     --custom-compile-command "make lock" --group build --output-file "$output" pyproject.toml "$@"
 }
 compile requirements/test.txt --extra show --extra ledger --extra postgres --extra kafka --extra s3 \
-  --extra test --extra bench --extra dev
+  --extra webdav --extra butler --extra web --extra rucio --extra test --extra bench --extra dev
 compile requirements/run.txt --extra show --constraint requirements/test.txt
