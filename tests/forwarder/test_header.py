@@ -16,9 +16,10 @@ from stand import ROW, Forward, Serve, check_archive, fits_in, rows_of, wait_for
 import raftwright
 from hand_daq import HandImage, HandStore, name_of
 from raftwright.capture.heading import header_path, read_header
-from raftwright.errors import FormatError
+from raftwright.errors import FormatError, StorageError
 from raftwright.ledger import open_ledger
-from raftwright.rawfile import times
+from raftwright.rawfile import makers, times
+from raftwright.rawfile.makers import HeaderMakers, give_sign, take_sign_away
 
 
 def document(image: str, **cards: Any) -> bytes:
@@ -284,3 +285,98 @@ def test_reading_a_header_says_what_is_wrong(tmp_path: Path) -> None:
     assert read_header(path, name_of(1)).section("PRIMARY")["EXPTIME"].value == 30.0
     with pytest.raises(FormatError, match="OBSID is 'CC_S_20261122_000001', which is not"):
         read_header(path, name_of(2))
+
+
+def latency(forwarder: Any) -> float:
+    """Seconds from the last byte of a board to its files, at most."""
+    return float(forwarder.metrics.stage("latency").snapshot()["p99_s"])
+
+
+def test_where_nobody_makes_headers_nothing_is_waited_for(
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
+) -> None:
+    """Of itself: no sign of a maker, no document, no wait."""
+    forwarder = forward(serve().endpoint, header_wait=None)
+    add(daq, 1)
+    whole(out, ledger, 1)
+    assert latency(forwarder) < 0.5
+    assert states(out) == {"missing"}
+
+
+def test_where_a_maker_is_known_the_first_header_is_waited_for(
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
+) -> None:
+    """Its sign is in the archive before the forwarder begins."""
+    give_sign(out, "CC")
+    forwarder = forward(serve().endpoint, header_wait=None)
+    begun = time.monotonic()
+    add(daq, 1)
+    wait_for(lambda: forwarder.engine.heading.waiting == 3)
+    put(out, name_of(1), document(name_of(1)))
+    whole(out, ledger, 1)
+    assert states(out) == {"complete"}
+    add(daq, 2)
+    whole(out, ledger, 2)
+    assert 0.55 < latency(forwarder) < time.monotonic() - begun, "but not for long"
+
+
+def test_a_maker_of_another_camera_is_none(
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
+) -> None:
+    give_sign(out, "MC")
+    forwarder = forward(serve().endpoint, header_wait=None)
+    add(daq, 1)
+    whole(out, ledger, 1)
+    assert latency(forwarder) < 0.5
+
+
+def test_a_document_that_came_too_late_says_that_others_will_come(
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
+) -> None:
+    """Whoever makes them: no sign is given."""
+    forwarder = forward(serve().endpoint, header_wait=None)
+    add(daq, 1)
+    whole(out, ledger, 1)
+    assert latency(forwarder) < 0.5
+    put(out, name_of(1), document(name_of(1)))
+    wait_for(lambda: forwarder.engine.heading._makers.known("CC"), 5.0)
+    add(daq, 2)
+    wait_for(lambda: forwarder.engine.heading.waiting == 3)
+    put(out, name_of(2), document(name_of(2)))
+    whole(out, ledger, 2)
+    assert "complete" in {header["HDRSTATE"] for header in headers(out)}
+
+
+def test_signs_of_makers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A maker that died is forgotten after a minute, one that ended at once; clocks need not agree."""
+    import os
+
+    now = [1000.0]
+    monkeypatch.setattr(makers.time, "monotonic", lambda: now[0])
+
+    def later(seconds: float) -> bool:
+        now[0] += seconds
+        return seen.known("CC")
+
+    seen = HeaderMakers(tmp_path)
+    assert not seen.known("CC")
+    give_sign(tmp_path, "CC")
+    assert not later(0.5), "it looks once a second"
+    assert later(1.0)
+    assert later(58.0)
+    assert not later(3.0), "it died"
+    sign = tmp_path / ".header" / "alive.CC"
+    os.utime(sign, (5.0, 5.0))  # by a clock that is far off
+    assert later(1.0), "but it changes"
+    take_sign_away(tmp_path, "CC")
+    assert not later(1.0)
+    assert not later(100.0)
+    sign.touch()
+    os.utime(sign, (1e9, 1e9))
+    seen = HeaderMakers(tmp_path)
+    assert not later(1.0), "an old sign counts for nothing"
+    seen.came("CC")
+    assert later(3500.0)
+    assert not later(200.0)
+    with pytest.raises(StorageError, match="headers are made here"):
+        give_sign(sign, "CC")

@@ -21,6 +21,7 @@ from raftwright.header.simulated import Faults
 from raftwright.header.telemetry import Settings as TelemetrySettings
 from raftwright.header.telemetry import TelemetrySimulator
 from raftwright.ledger.ledger import open_ledger
+from raftwright.rawfile.makers import HeaderMakers
 from raftwright.service.base import Life
 from raftwright.service.states import State
 
@@ -371,3 +372,23 @@ def test_what_cannot_be_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(RaftwrightError):
         HeaderService(Settings(archive=str(tmp_path / "a"), spec="LATISS", door="nowhere")).start()
     assert header_spec("LATISS").camera.name == "LATISS"
+
+
+def test_it_says_that_it_lives_to_those_who_may_wait(serve: Serve, tmp_path: Path) -> None:
+    """Whoever writes raw files into this archive knows at once, and knows the end."""
+    sign = tmp_path / "arc" / ".header" / "alive.CC"
+    service = serve()
+    assert HeaderMakers(tmp_path / "arc").known("CC")
+    assert not HeaderMakers(tmp_path / "arc").known("MC")
+    was = sign.stat().st_mtime_ns
+    service._sign()
+    assert sign.stat().st_mtime_ns > was
+    shutil.rmtree(sign.parent)
+    (tmp_path / "arc" / ".header").write_text("in the way")
+    service._sign()
+    assert "headers are made here" in " ".join(service.problems())
+    sign.parent.unlink()
+    service._sign()
+    assert service.problems() == []
+    service.stop()
+    assert not sign.exists()

@@ -2,7 +2,8 @@
 
 The document is `<archive>/<dayobs>/<image>/<image>_header.yaml`, put there whole by whoever makes headers. It
 is looked for from the moment that a unit is taken on, read beside the pixels, and merged if it is of that
-image. A unit waits until `header_wait` seconds after its last byte; then it goes on without.
+image. A unit waits until `header_wait` seconds after its last byte; then it goes on without. Where that is
+not set, it waits only if somebody makes headers: who does gives signs of life, or other documents came.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from raftwright.errors import FormatError, RaftwrightError, StorageError
 from raftwright.rawfile import times
 from raftwright.rawfile.document import MAX_BYTES, read_header_document
+from raftwright.rawfile.makers import HeaderMakers
 from raftwright.rawfile.names import ImageName, image_directory
 from raftwright.service.context import bound, carried
 
@@ -41,6 +43,11 @@ __all__ = ["Heading", "header_path", "read_header"]
 _log = logging.getLogger("raftwright.capture")
 
 _TICK: Final = 0.02
+_IDLE: Final = 1.0
+_WAIT: Final = 0.6
+"""Seconds after the last byte, where somebody makes headers and nothing else is set."""
+_LATER: Final = 60.0
+"""Seconds for which a document that did not come is looked for: it says that headers are made here."""
 _REMEMBERED: Final = 64
 _READING: Final = 2.0
 """Seconds beyond the wait that a document which is there may take to be read."""
@@ -68,12 +75,20 @@ def read_header(path: Path, image: str) -> HeaderDocument:
     return document
 
 
-@dataclass
+@dataclass(eq=False)
 class _Header:
     """What is known of the header of an image."""
 
     path: Path
     image: str
+    code: str
+    """Of the camera."""
+    recent: bool = False
+    """Whether it may still be made."""
+    left: float = 0.0
+    """When its last unit ended."""
+    learnt: bool = False
+    """Whether it was noticed that a document came."""
     versions: dict[Path, _Identity] = field(default_factory=dict)
     """Files that were given to be read, as they were then."""
     reading: int = 0
@@ -82,7 +97,7 @@ class _Header:
     works: dict[UnitKey, Work] = field(default_factory=dict)
     """Taken on, and not ended."""
     waiting: dict[UnitKey, tuple[float, Work]] = field(default_factory=dict)
-    """Received: until when they wait."""
+    """Received: since when they wait."""
     outputs: dict[int, tuple[ImageOutput, ImageOutput]] = field(default_factory=dict)
     """With the header, by the identity of those without."""
 
@@ -97,6 +112,9 @@ class Heading:
     def __init__(self, settings: CaptureSettings, metrics: Metrics, ready: Callable[[Work], None]) -> None:
         self._out = settings.out
         self._wait = settings.header_wait
+        self._makers = HeaderMakers(settings.out)
+        self._looked_back = 0.0
+        self._news = 0
         self._metrics = metrics
         self._ready = ready
         self._changed = threading.Condition()
@@ -118,7 +136,7 @@ class Heading:
         """Lets go what waits, as it is."""
         with self._changed:
             self._stopping = True
-            self._changed.notify_all()
+            self._tell()
         self._to_read.put(None)
         end = time.monotonic() + timeout
         for thread in self._threads:
@@ -138,7 +156,8 @@ class Heading:
             header = self._of(work.image)
             if header is not None:
                 header.works[work.key] = work
-                self._changed.notify_all()
+                header.recent |= work.live or _is_recent(work.image)
+                self._tell()
 
     def add(self, work: Work) -> bool:
         """A unit came. False: it has its header, or there is none to wait for. True: it is kept, and goes on
@@ -147,8 +166,9 @@ class Heading:
             header = self._of(work.image)
             if header is not None and header.document is None and not self._stopping:
                 header.works[work.key] = work
-                header.waiting[work.key] = self._until(work), work
-                self._changed.notify_all()
+                header.recent |= work.live or _is_recent(work.image)
+                header.waiting[work.key] = _since(work), work
+                self._tell()
                 return True
         self._head_safely(work, header)
         return False
@@ -159,6 +179,12 @@ class Heading:
             header = self._headers.get((work.image.name, work.image.id))
             if header is not None:
                 header.works.pop(work.key, None)
+                header.left = time.monotonic()
+
+    def _tell(self) -> None:
+        """There is something to look at, also for who is looking already. The lock is held."""
+        self._news += 1
+        self._changed.notify_all()
 
     @property
     def waiting(self) -> int:
@@ -175,7 +201,7 @@ class Heading:
                 path = header_path(self._out, image.name)
             except RaftwrightError:
                 return None
-            header = self._headers[key] = _Header(path, image.name)
+            header = self._headers[key] = _Header(path, image.name, ImageName.parse(image.name).source)
             idle = [each for each, known in self._headers.items() if not known.works and not known.waiting]
             for each in idle[: max(0, len(self._headers) - _REMEMBERED)]:
                 if each != key:
@@ -183,11 +209,13 @@ class Heading:
         self._headers.move_to_end(key)
         return header
 
-    def _until(self, work: Work) -> float:
-        """What is old has its header by now, or will have none."""
-        last = work.fetch.last_byte if work.fetch is not None else 0.0
-        wait = self._wait if work.live or _is_recent(work.image) else 0.0
-        return (last or time.monotonic()) + wait
+    def _patience(self, header: _Header) -> float:
+        """How long is waited for it: what is old has its header by now, or will have none."""
+        if not header.recent:
+            return 0.0
+        if self._wait is not None:
+            return self._wait
+        return _WAIT if self._makers.known(header.code) else 0.0
 
     # -- looking
 
@@ -196,17 +224,16 @@ class Heading:
             with self._changed:
                 if self._stopping:
                     break
-                active = [header for header in self._headers.values() if header.works or header.waiting]
-                if not active:
-                    self._changed.wait(1.0)
-                    continue
+                active, news = self._active(), self._news
             try:
                 self._look(active)
+                self._look_back()
+                self._learn()
             except Exception:
                 _log.exception("looking for headers failed; it begins anew")
             with self._changed:
-                if not self._stopping:
-                    self._changed.wait(_TICK)
+                if news == self._news:
+                    self._changed.wait(_TICK if active else _IDLE)
         with self._changed:
             left = [
                 (work, header) for header in self._headers.values() for _, work in header.waiting.values()
@@ -220,17 +247,52 @@ class Heading:
         for header in active:
             if header.document is None:
                 self._seek(header)
+            patience = self._patience(header)
             with self._changed:
                 now = time.monotonic()
+                until = now - patience - (_READING if header.reading else 0.0)
                 free = [
                     work
-                    for until, work in header.waiting.values()
-                    if header.document is not None or now >= until + (_READING if header.reading else 0.0)
+                    for since, work in header.waiting.values()
+                    if header.document is not None or since <= until
                 ]
                 for work in free:
                     del header.waiting[work.key]
             for work in free:
                 self._go(work, header)
+
+    def _active(self) -> list[_Header]:
+        return [header for header in self._headers.values() if header.works or header.waiting]
+
+    def _look_back(self) -> None:
+        """Looks for documents that came too late: the next image will have one too."""
+        now = time.monotonic()
+        if self._wait is not None or now - self._looked_back < _IDLE:
+            return
+        self._looked_back = now
+        with self._changed:
+            late = [
+                header
+                for header in self._headers.values()
+                if header.recent
+                and header.document is None
+                and not (header.works or header.waiting)
+                and now - header.left < _LATER
+            ]
+        for header in late:
+            self._seek(header)
+
+    def _learn(self) -> None:
+        """Documents that came say that others will."""
+        with self._changed:
+            news = [
+                header
+                for header in self._headers.values()
+                if header.recent and header.document is not None and not header.learnt
+            ]
+        for header in news:
+            header.learnt = True
+            self._makers.came(header.code)
 
     def _seek(self, header: _Header) -> None:
         """Gives files that are there, and new or other than before, to be read."""
@@ -271,7 +333,7 @@ class Heading:
                 header.problem = problem or header.problem
                 if again:
                     header.versions.pop(path, None)
-                self._changed.notify_all()
+                self._tell()
             if news:
                 _log.warning("%s", problem[:1000])
 
@@ -309,6 +371,11 @@ def _versions(first: Path) -> Iterator[Path]:
     yield first
     for version in range(2, _VERSIONS):
         yield first.with_name(first.name.removesuffix(".yaml") + f".v{version}.yaml")
+
+
+def _since(work: Work) -> float:
+    last = work.fetch.last_byte if work.fetch is not None else 0.0
+    return last or time.monotonic()
 
 
 def _is_recent(image: ImageInfo) -> bool:

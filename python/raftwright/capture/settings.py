@@ -32,9 +32,9 @@ class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """For one attempt at a source; after that its files are written with the gaps marked."""
     retry: Seconds = 5.0
     """Pause before what is incomplete is tried again; doubled each time, ten minutes at most."""
-    header_wait: Annotated[float, Meta(ge=0, le=60, extra=TIME)] = 0.6
+    header_wait: Annotated[float, Meta(ge=0, le=60, extra=TIME)] | None = None
     """How long after the last byte the header document of an image is waited for; 0: it is used if it is
-    there."""
+    there. By default 0.6 s where somebody makes headers (`raftwright.rawfile.makers`), else 0."""
     patience: Seconds = 60.0
     """How long a disk that refuses is tried again before the data are let go, to be fetched again later."""
     drain: Annotated[float, Meta(ge=0, le=86_400, extra=TIME)] = 30.0

@@ -87,7 +87,8 @@ def forward(
         typer.Option(
             "--header-wait",
             metavar="TIME",
-            help="For the header of an image, after its last byte; 0: not at all.  [default: 600ms]",
+            help="For the header of an image, after its last byte; 0: not at all.  "
+            "[default: 600ms where headers are made]",
         ),
     ] = None,
     sweep: Annotated[

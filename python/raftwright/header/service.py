@@ -24,6 +24,7 @@ from raftwright.header.journal import Journal
 from raftwright.header.settings import SHARED, Settings
 from raftwright.header.spec_file import header_spec
 from raftwright.header.store import HeaderLog, HeaderStore, Stored
+from raftwright.rawfile.makers import SIGN_EVERY, give_sign, take_sign_away
 from raftwright.service.base import Life, Service
 from raftwright.service.context import bound
 
@@ -70,6 +71,7 @@ class HeaderService(Service):
         self._told: OrderedDict[str, int] = OrderedDict()
         self._books = threading.Lock()
         self._quiet = False
+        self._signed = False
         self.recovered_images = 0
         self.longest_lag = 0.0
         """Seconds that the loop was late at most."""
@@ -83,6 +85,7 @@ class HeaderService(Service):
         self.collector = Collector(self.spec, _limits(settings))
         self.store = HeaderStore(settings.archive, durable=settings.durable)
         _make(Path(settings.archive))
+        self._sign()
         self.journal = Journal(settings.journal_path)
         self.intake = Intake(self.collector, self.journal)
         self.recovered_images = self.intake.recover()
@@ -109,6 +112,7 @@ class HeaderService(Service):
         for number in range(settings.builders):
             self.task(f"build {number + 1}", self._build_on, waiting=self._waits, patience=60.0)
         self.task("journal", self._renew_on)
+        self.task("sign", self._sign_on)
         self.task("collect", self._collect_on, waiting=lambda: 1.0, patience=15.0)
 
     def _open_inputs(self) -> None:
@@ -185,6 +189,9 @@ class HeaderService(Service):
         for part in (self.door, self.publisher, self._daq, self._log, self.journal):
             if part is not None:
                 part.close()
+        if self._signed:
+            self._signed = False
+            take_sign_away(self.settings.archive, self.spec.camera.code)
 
     def apply(self, settings: Settings) -> None:
         """Times of waiting, for images from now on."""
@@ -226,6 +233,19 @@ class HeaderService(Service):
             except StorageError as error:
                 self._trouble("renewal", str(error))
                 task.wait(10.0)
+
+    def _sign_on(self, task: Task) -> None:
+        while not task.wait(SIGN_EVERY):
+            self._sign()
+
+    def _sign(self) -> None:
+        """Who writes raw files waits for headers while somebody says that they are made."""
+        try:
+            give_sign(self.settings.archive, self.spec.camera.code)
+            self._signed = True
+            self._over("sign")
+        except StorageError as error:
+            self._trouble("sign", str(error))
 
     def _waits(self) -> float:
         return float(self._jobs.qsize())
