@@ -347,3 +347,85 @@ def test_a_ledger_that_is_locked_delays_and_loses_nothing(bench: Bench, tmp_path
     assert Counter(mine.place.sent) == Counter("abcde")
     mine.stop()
     slow.close()
+
+
+def test_a_ledger_that_is_away_for_longer_than_a_file_may_take(bench: Bench, tmp_path: Path) -> None:
+    """F18: files that arrived meanwhile do not count as hanging, and their ends are written once."""
+    import sqlite3
+
+    slow = open_ledger(tmp_path / "ledger.db", busy=0.05)
+    mine = Bench(slow)
+    mine.plan("a", "b", "c", "d", "e")
+    gate = threading.Event()
+    mine.place.answer = lambda row: gate.wait(10) and None  # type: ignore[assignment, func-returns-value]
+    lane = mine.start(Limits(concurrency=3, timeout=0.4, retries=3, backoff=0.02, longest=0.1))
+    wait_for(lambda: mine.place.now == 3)
+    lock = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    gate.set()
+    wait_for(lambda: "ledger" in lane.trouble)
+    time.sleep(1.0)
+    lock.execute("ROLLBACK")
+    lock.close()
+    wait_for(lambda: mine.states() == {"delivered": 5})
+    assert lane.status()["left_behind"] == 0
+    assert not lane.trouble
+    assert Counter(mine.place.sent) == Counter("abcde")
+    mine.stop()
+    slow.close()
+
+
+def test_a_trouble_of_the_ledger_ends_with_it(bench: Bench, tmp_path: Path) -> None:
+    """Nothing waits any more, and nobody says that something is wrong."""
+    import sqlite3
+
+    slow = open_ledger(tmp_path / "ledger.db", busy=0.05)
+    mine = Bench(slow)
+    gate = threading.Event()
+    mine.place.answer = lambda row: gate.wait(10) and None  # type: ignore[assignment, func-returns-value]
+    mine.plan("a")
+    lane = mine.start()
+    wait_for(lambda: mine.place.now == 1)
+    lock = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    gate.set()
+    wait_for(lambda: "ledger" in lane.trouble)
+    lock.execute("ROLLBACK")
+    lock.close()
+    wait_for(lambda: mine.states() == {"delivered": 1})
+    wait_for(lambda: not lane.trouble, 3.0)
+    mine.stop()
+    slow.close()
+
+
+def test_tries_that_met_an_outage_do_not_count(bench: Bench) -> None:
+    """F02: after an outage with more tries than a file has, it may still be refused as often as stated."""
+    said: list[str] = []
+
+    def answer(row: DeliveryRow) -> None:
+        said.append("outage" if len(said) < 6 else "refused")
+        if len(said) <= 6:
+            raise OutageError("nobody there")
+        if len(said) <= 8:
+            raise RefusedError("it is not liked")
+
+    bench.place.answer = answer
+    bench.plan("a")
+    bench.start(Limits(concurrency=1, timeout=2.0, retries=3, backoff=0.01, longest=0.02))
+    wait_for(lambda: bench.states() == {"delivered": 1}, 10.0, bench.states)
+    assert len(said) == 9
+
+
+def test_what_only_one_file_meets_holds_no_other(bench: Bench) -> None:
+    """D054: where the answer to one file looks like an outage of the place, the others go all the same."""
+
+    def answer(row: DeliveryRow) -> None:
+        if row.path == "poison":
+            raise OutageError("500 InternalError")
+
+    bench.place.answer = answer
+    bench.plan("poison", priority=0)
+    bench.plan(*(f"{n}" for n in range(10)), priority=1)
+    bench.start(Limits(concurrency=1, timeout=2.0, retries=3, backoff=0.02, longest=0.5))
+    wait_for(lambda: bench.states().get("delivered") == 10, 5.0, bench.states)
+    assert bench.states() in ({"delivered": 10, "queued": 1}, {"delivered": 10, "sending": 1})

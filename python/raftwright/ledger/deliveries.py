@@ -68,24 +68,38 @@ class Deliveries:
 
     # -- the queue of a destination
 
-    def claim(self, destination: str, most: int) -> list[DeliveryRow]:
-        """Up to so many deliveries of a destination that are ours now: by priority, then the oldest image,
-        then rank within it. Those that others began and did not live to end are among them."""
+    def turn(
+        self, destination: str, ends: Sequence[tuple[DeliveryRow, str, str, float, int]], most: int
+    ) -> tuple[list[bool], list[DeliveryRow]]:
+        """How deliveries of ours ended (`end_many`), and up to so many others that are ours now (`claim`), in
+        one commit."""
+        for row, state, *_ in ends:
+            check("delivery", "sending", state, f"{row.destination} {row.path}")
+            if state == "sending":
+                raise UsageError(f"{row.destination} {row.path}: an attempt does not end in `sending`")
         held: list[tuple[str, int, int]] = []
 
-        def work(transaction: Transaction) -> list[DeliveryRow]:
+        def work(transaction: Transaction) -> tuple[list[bool], list[DeliveryRow]]:
             self._leases.let_go(held)
             held.clear()
-            rows = self._claim_in(transaction, destination, most)
+            done = self._end_in(transaction, ends)
+            rows = self._claim_in(transaction, destination, most) if most > 0 else []
             held.extend(("delivery", row.id, row.attempts) for row in rows)
             self._leases.hold(held)
-            return rows
+            return done, rows
 
         try:
-            return self._database.change(work)
+            found = self._database.change(work)
         except BaseException:
             self._leases.let_go(held)
             raise
+        self._leases.let_go(("delivery", row.id, row.attempts) for row, *_ in ends)
+        return found
+
+    def claim(self, destination: str, most: int) -> list[DeliveryRow]:
+        """Up to so many deliveries of a destination that are ours now: by priority, then the oldest image,
+        then rank within it. Those that others began and did not live to end are among them."""
+        return self.turn(destination, (), most)[1]
 
     def _claim_in(self, transaction: Transaction, destination: str, most: int) -> list[DeliveryRow]:
         self._leases.renew_in(transaction)
@@ -159,13 +173,7 @@ class Deliveries:
 
     def end_many(self, ends: Sequence[tuple[DeliveryRow, str, str, float, int]]) -> list[bool]:
         """The same for several (row, state, reason, retry_after, bytes), in one commit."""
-        for row, state, *_ in ends:
-            check("delivery", "sending", state, f"{row.destination} {row.path}")
-            if state == "sending":
-                raise UsageError(f"{row.destination} {row.path}: an attempt does not end in `sending`")
-        done = self._database.change(lambda transaction: self._end_in(transaction, ends))
-        self._leases.let_go(("delivery", row.id, row.attempts) for row, *_ in ends)
-        return done
+        return self.turn("", ends, 0)[0]
 
     def _end_in(
         self, transaction: Transaction, ends: Sequence[tuple[DeliveryRow, str, str, float, int]]

@@ -16,7 +16,7 @@ import random
 import re
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,8 @@ _LOOK: Final = 1.0
 """Seconds between two looks into the queue when nobody says that something is there."""
 _SOON: Final = 0.05
 _RETRIES: Final = 100
+_REMEMBERED: Final = 100_000
+"""Files of which the refusals are counted."""
 _LEFT_BEHIND: Final = 2
 """So many times its concurrency of threads may hang before a lane takes on nothing more."""
 
@@ -52,9 +54,9 @@ End: TypeAlias = Literal["delivered", "queued", "failed", "conflict"]
 class Queue(Protocol):
     """The deliveries of the ledger, as a lane needs them."""
 
-    def claim(self, destination: str, most: int) -> list[DeliveryRow]: ...
-
-    def end_many(self, ends: Sequence[tuple[DeliveryRow, str, str, float, int]]) -> list[bool]: ...
+    def turn(
+        self, destination: str, ends: Sequence[tuple[DeliveryRow, str, str, float, int]], most: int
+    ) -> tuple[list[bool], list[DeliveryRow]]: ...
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +92,9 @@ class _Run:
     row: DeliveryRow
     began: float = field(default_factory=time.monotonic)
     left: bool = False
+    """Given up: its thread may hang for ever."""
+    ended: bool = False
+    """Its thread has come to its end."""
 
 
 class Lane:
@@ -142,9 +147,12 @@ class Lane:
         """When tries are due again that ended here; what others gave back is found by looking."""
         self._outages = 0
         self._refused = 0
+        """Files that were refused in a row."""
+        self._refusals: OrderedDict[int, int] = OrderedDict()
+        """How often a file was, since it was queued. Tries that met an outage are none of these."""
         self._resume = 0.0
-        self.trouble = ""
-        """Why nothing goes there now; empty where all is well."""
+        self._down = ""
+        self._deaf = ""
         self._files = {
             state: metrics.counter("deliveries", "Tries to deliver that ended", destination=name, state=state)
             for state in ("delivered", "queued", "failed", "conflict")
@@ -186,6 +194,11 @@ class Lane:
             **{state: int(counter.value) for state, counter in self._files.items()},
         }
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing goes there now: for the place, or for the ledger; empty where all is well."""
+        return self._down or self._deaf
+
     def _is_down(self) -> float:
         return float(bool(self.trouble))
 
@@ -196,11 +209,12 @@ class Lane:
         while not task.stopping.is_set():
             self._take_results(self._pause())
             self._give_up_late()
-            self._write_down()
             try:
-                self._claim()
+                self._turn()
             except RaftwrightError as error:
-                self._say(f"the ledger cannot be asked: {error}")
+                if not self.trouble:
+                    _log.error("%s: the ledger does not answer: %s", self.name, error)
+                self._deaf = f"the ledger does not answer: {error}"
                 self._next_look = time.monotonic() + _LOOK
             task.beat()
 
@@ -208,7 +222,7 @@ class Lane:
         if self._unwritten or self._quiet.is_set():
             return _SOON
         now = time.monotonic()
-        ends = [run.began + self.limits.timeout for run in self._runs if not run.left]
+        ends = [run.began + self.limits.timeout for run in self._runs if not (run.left or run.ended)]
         until = [self._next_look, *ends]
         return max(0.0, min(_LOOK, min(until) - now))
 
@@ -222,38 +236,60 @@ class Lane:
         except queue.Empty:
             pass
 
-    # -- taking on
+    # -- taking on, and writing down
 
-    def _claim(self) -> None:
-        now = time.monotonic()
-        if self._quiet.is_set() or self._unwritten or not (self._poked or now >= self._next_look):
+    def _turn(self) -> None:
+        """Writes down what ended and takes on what is next, in one commit. A delivery stays under way until
+        the ledger knows its end: where that cannot be written, no more is taken on. Raises StorageError."""
+        ended = list(self._unwritten)
+        room = self._room(len(ended))
+        if room:
+            self._poked = False
+            if not ended and not self._any_waiting():
+                room, self._deaf = 0, ""
+        if not ended and not room:
             return
-        self._retries = [due for due in self._retries if due > now][:_RETRIES]
-        self._next_look = min([now + _LOOK, *self._retries])
-        room = self.limits.concurrency - len(self._runs)
-        if room <= 0 or not self._active():
-            return
-        if len(self._left) >= _LEFT_BEHIND * self.limits.concurrency:
-            self._say(f"{len(self._left)} files hang there; nothing more is sent until one comes back")
-            return
-        if self._outages:
-            if now < self._resume or self._runs:
-                self._next_look = min(self._next_look, max(self._resume, now + _SOON))
-                return
-            room = 1  # one file finds out
-            try:
-                self._probed()
-            except OutageError as error:
-                self._outage(str(error))
-                return
-        self._poked = False
-        if not self._any_waiting():
-            return
-        rows = self._deliveries.claim(self.name, room)
-        for row in rows:
-            self._start(row)
+        ours, rows = self._deliveries.turn(
+            self.name,
+            [
+                (one.row, one.state, one.reason, one.retry_after, one.sent.bytes if one.sent else 0)
+                for _, one in ended
+            ],
+            room,
+        )
+        self._deaf = ""
+        self._unwritten.clear()
         if len(rows) == room:
             self._poked = True  # there may be more
+        for row in rows:
+            self._start(row)
+        for (run, one), mine in zip(ended, ours, strict=True):
+            self._written(run, one, mine)
+
+    def _room(self, ended: int) -> int:
+        """How many may be taken on now, where so many that ended are written down with it."""
+        now = time.monotonic()
+        if self._quiet.is_set() or not (ended or self._poked or now >= self._next_look):
+            return 0
+        self._retries = [due for due in self._retries if due > now][:_RETRIES]
+        self._next_look = min([now + _LOOK, *self._retries])
+        room = self.limits.concurrency - len(self._runs) + ended
+        if room <= 0 or not self._active():
+            return 0
+        if len(self._left) >= _LEFT_BEHIND * self.limits.concurrency:
+            self._say(f"{len(self._left)} files hang there; nothing more is sent until one comes back")
+            return 0
+        if not self._outages:
+            return room
+        if ended or now < self._resume or self._runs:
+            self._next_look = min(self._next_look, max(self._resume, now + _SOON))
+            return 0
+        try:
+            self._probed()
+        except OutageError as error:
+            self._outage(str(error))
+            return 0
+        return 1  # one file finds out
 
     def _probed(self) -> None:
         """A probe that hangs is an outage too, and holds up nobody but this lane."""
@@ -298,6 +334,7 @@ class Lane:
     # -- ends
 
     def _ended(self, run: _Run, sent: Sent | None, error: Exception | None) -> None:
+        run.ended = True
         if run.left:
             self._left.discard(run)
             self._poked = True
@@ -313,7 +350,9 @@ class Lane:
 
     def _give_up_late(self) -> None:
         now = time.monotonic()
-        late = [run for run in self._runs if not run.left and now - run.began > self.limits.timeout]
+        late = [
+            run for run in self._runs if not (run.left or run.ended) and now - run.began > self.limits.timeout
+        ]
         for run in late:
             run.left = True
             self._left.add(run)
@@ -335,13 +374,14 @@ class Lane:
             state = "conflict"
         elif outage:
             self._outage(reason)
-            after = min(self.limits.backoff, 1.0)  # the lane itself waits for longer
+            # Later than the lane goes on: what only this file meets must not keep the others from it.
+            after = max(0.0, self._resume - time.monotonic()) + self._backoff(run.row.attempts)
         else:
-            self._refuse(reason)
-            if run.row.attempts > self.limits.retries:
+            refusals = self._refuse(run.row.id, reason)
+            if refusals > self.limits.retries:
                 state = "failed"
             else:
-                after = self._backoff(run.row.attempts)
+                after = self._backoff(refusals)
         return Ended(
             row=run.row,
             state=state,
@@ -356,11 +396,16 @@ class Lane:
         whole: float = min(self.limits.backoff * 2 ** min(max(tries - 1, 0), 30), self.limits.longest)
         return whole * random.uniform(0.5, 1.0)
 
-    def _refuse(self, reason: str) -> None:
-        """Counts what is refused; many files in a row are a trouble of the place, which is left in peace."""
+    def _refuse(self, number: int, reason: str) -> int:
+        """Counts what is refused, and says how often this file was. Many files in a row are a trouble of the
+        place, which is left in peace."""
         self._refused += 1
+        refusals = self._refusals[number] = self._refusals.pop(number, 0) + 1
+        while len(self._refusals) > _REMEMBERED:
+            self._refusals.popitem(last=False)
         if self.limits.in_a_row and self._refused >= self.limits.in_a_row:
             self._outage(f"{self._refused} files in a row were refused, the last one: {reason}")
+        return refusals
 
     def _outage(self, reason: str) -> None:
         self._say(reason)
@@ -374,44 +419,28 @@ class Lane:
     def _worked(self) -> None:
         self._outages = self._refused = 0
         self._resume = 0.0
-        if self.trouble:
+        if self._down:
             _log.info("%s: files go there again", self.name)
-            self.trouble = ""
+            self._down = ""
 
     def _say(self, reason: str) -> None:
-        if not self.trouble:
+        if not self._down:
             _log.error("%s: %s", self.name, reason)
-        self.trouble = reason
+        self._down = reason
 
-    # -- writing down
-
-    def _write_down(self) -> None:
-        """A delivery stays under way until the ledger knows its end: no more is taken on meanwhile."""
-        if not self._unwritten:
-            return
-        batch = list(self._unwritten)
-        try:
-            ours = self._deliveries.end_many(
-                [
-                    (one.row, one.state, one.reason, one.retry_after, one.sent.bytes if one.sent else 0)
-                    for _, one in batch
-                ]
-            )
-        except RaftwrightError as error:
-            self._say(f"the ledger cannot be written: {error}")
-            return
-        self._unwritten.clear()
-        self._poked = True
-        for (run, ended), mine in zip(batch, ours, strict=True):
-            self._runs.discard(run)
-            self._files[ended.state].add()
-            if ended.state == "queued":
-                self._retries.append(time.monotonic() + ended.retry_after)
-            if ended.sent is not None:
-                self._bytes.add(ended.sent.bytes)
-                self._stage.observe(ended.seconds)
-            if mine:
-                self._tell(ended)
+    def _written(self, run: _Run, ended: Ended, mine: bool) -> None:
+        """The ledger knows how a try ended."""
+        self._runs.discard(run)
+        self._files[ended.state].add()
+        if ended.state == "queued":
+            self._retries.append(time.monotonic() + ended.retry_after)
+        else:
+            self._refusals.pop(ended.row.id, None)
+        if ended.sent is not None:
+            self._bytes.add(ended.sent.bytes)
+            self._stage.observe(ended.seconds)
+        if mine:
+            self._tell(ended)
 
     def _tell(self, ended: Ended) -> None:
         with bound(obsid=ended.row.obsid, destination=self.name):
