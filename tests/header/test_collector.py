@@ -75,6 +75,65 @@ def test_an_end_without_a_start_is_ignored_and_counted() -> None:
     assert collector.counts["end_without_start"] == 1
 
 
+TRIGGERED = {"id": "00ab", "timestamp": "2026-11-23T01:03:18.789", "sources": {}}
+
+
+def test_an_image_of_which_nothing_is_told_has_a_document_of_the_daq() -> None:
+    """D104: partial, at the deadline; telemetry is that of the trigger, not of when it was written."""
+    collector = COMCAM.collector([EXPOSURE, COMCAM.exposure(2)])
+    collector.daq(OBSID, TRIGGERED)
+    assert len(collector) == 0, "what the DAQ has since long is no new image"
+    collector.daq(OBSID, TRIGGERED, 0.0)
+    collector.daq("MC_O_20261122_000001", TRIGGERED, 0.0)
+    collector.daq("focus sweep #3", TRIGGERED, 0.0)
+    assert (collector.counts["other_camera"], collector.counts["strange_name"]) == (1, 1)
+    assert collector.due(29.9) == []
+    assert collector.next_due(29.9) == pytest.approx(0.1)
+    assert collector.due(30.0) == [OBSID]
+    values = values_of(document(collector))
+    assert (values["OBSID"], values["HDRSTATE"], values["IMAGETAG"]) == (OBSID, "partial", "00ab")
+    assert values["DATE-TRG"] == "2026-11-23T01:03:18.789"
+    assert values.get("EXPTIME") is None
+    assert (values["RASTART"], values["AZSTART"]) == (values["RAEND"], values["AZEND"])
+    told = COMCAM.collector([EXPOSURE])
+    for kind in KINDS:
+        told.event(kind, EVENTS[kind], 0.0)
+    assert values["AZEND"] == pytest.approx(values_of(document(told))["AZEND"], abs=1e-3)
+    problems = build_header(COMCAM.spec, collector.snapshot(OBSID)).problems
+    assert "known from the DAQ alone" in " ".join(map(str, problems))
+    finish(collector, now=30.0)
+    for kind in KINDS:  # they come after all
+        collector.event(kind, EVENTS[kind], 40.0)
+    assert collector.due(41.0) == [OBSID]
+    whole = build_header(COMCAM.spec, collector.snapshot(OBSID))
+    assert whole.state == "complete"
+    assert "DAQ alone" not in " ".join(map(str, whole.problems))
+
+
+def test_an_end_without_a_start_counts_where_the_daq_has_the_image() -> None:
+    for first in (True, False):
+        collector = COMCAM.collector([EXPOSURE])
+        if first:
+            collector.daq(OBSID, TRIGGERED, 0.0)
+        collector.event(KINDS[3], EVENTS[KINDS[3]], 0.0)
+        assert collector.due(0.05) == []
+        if not first:
+            collector.daq(OBSID, TRIGGERED, 0.1)
+        assert collector.due(0.3) == [OBSID]
+        assert build_header(COMCAM.spec, collector.snapshot(OBSID)).state == "complete"
+
+
+def test_a_partial_document_that_cannot_be_stored_is_tried_again_after_its_pause() -> None:
+    """Not at once and again and again, though its deadline is over."""
+    collector = COMCAM.collector([EXPOSURE])
+    collector.event(KINDS[2], EVENTS[KINDS[2]], 0.0)
+    assert collector.due(30.0) == [OBSID]
+    collector.failed(OBSID, 30.0, 8.0)
+    assert collector.due(30.1) == []
+    assert collector.next_due(37.5) == pytest.approx(0.5)
+    assert collector.due(38.0) == [OBSID]
+
+
 @pytest.mark.parametrize("lost", KINDS[:3])
 def test_one_lost_event_costs_no_header(lost: str) -> None:
     """Also where the start itself is lost: the others have what it says."""

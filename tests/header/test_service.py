@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from observatory import Observatory, Process, Serve, names_in, values_of, wait_for, write_event
 
+from hand_daq import HandStore
 from raftwright.events import Event, open_publisher, open_subscriber
 from raftwright.header import fetch_header, header_spec
 from raftwright.header.service import HeaderService
@@ -21,9 +23,11 @@ from raftwright.header.simulated import Faults
 from raftwright.header.telemetry import Settings as TelemetrySettings
 from raftwright.header.telemetry import TelemetrySimulator
 from raftwright.ledger.ledger import open_ledger
+from raftwright.rawfile import times
 from raftwright.rawfile.makers import HeaderMakers
 from raftwright.service.base import Life
 from raftwright.service.states import State
+from raftwright.stream.server import Server
 
 COMCAM = Observatory()
 KINDS = ("startIntegration", "startReadout", "endReadout", "endOfImageTelemetry")
@@ -316,8 +320,6 @@ def _fields(settings: Any) -> dict[str, Any]:
 
 
 def test_new_times_of_waiting_are_taken_while_it_runs(serve: Serve, tmp_path: Path) -> None:
-    import msgspec
-
     from raftwright.errors import UsageError
 
     service = serve()
@@ -392,3 +394,36 @@ def test_it_says_that_it_lives_to_those_who_may_wait(serve: Serve, tmp_path: Pat
     assert service.problems() == []
     service.stop()
     assert not sign.exists()
+
+
+def test_an_image_of_which_no_event_comes_has_a_header_of_what_the_daq_knows(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """D104: one that was read out while the service was not there, and one while it is; none of old ones."""
+    daq = HandStore()
+
+    def add(number: int, age: float) -> str:
+        image = daq.make(number)
+        stamp = times.iso(times.now() - int(age * 1e9))
+        image.base = msgspec.structs.replace(image.base, timestamp=stamp, annotation="nobody tells")
+        daq.put(image)
+        return str(image.base.name)
+
+    old, missed = add(1, 7200.0), add(2, 60.0)
+    with Server(daq, f"ipc://{tmp_path}/daq", heartbeat=0.2) as server:
+        service = serve(daq=server.endpoint, deadline=0.3)
+        path = path_of(tmp_path / "arc", missed)
+        wait_for(path.exists)
+        live = add(3, 0.0)
+        wait_for(path_of(tmp_path / "arc", live).exists)
+        values = values_of(path)
+        assert (values["OBSID"], values["HDRSTATE"]) == (missed, "partial")
+        assert values["OBSANNOT"] == "nobody tells"
+        assert values["DATE-TRG"] == daq.image(missed).info.timestamp[:23]
+        assert not path_of(tmp_path / "arc", old).exists()
+        begun = time.monotonic()
+        service.stop(0.0)
+        assert time.monotonic() - begun < 3.0, "nobody waits for notices any more"
+        serve(daq=server.endpoint, deadline=0.1)
+        time.sleep(1.0)
+        assert names_in(path.parent) == [path.name], "it has one already"

@@ -73,7 +73,7 @@ class Collected:
             moment = tai_seconds(self.get(kind, name))
             if moment is not None:
                 return moment
-        return self.published.get("startIntegration")
+        return self.published.get("startIntegration") or self._trigger
 
     @property
     def end(self) -> float | None:
@@ -87,7 +87,12 @@ class Collected:
                 return moment
         length = self.exposure_time
         begin = self.begin
-        return None if begin is None or length is None else begin + length
+        return self._trigger if begin is None or length is None else begin + length
+
+    @property
+    def _trigger(self) -> float | None:
+        """When the DAQ was triggered: of an image of which nothing was told, the one moment that is known."""
+        return None if self.events else tai_seconds(self.daq.get("timestamp"))
 
     @property
     def exposure_time(self) -> float | None:

@@ -3,8 +3,9 @@
     open ──end of telemetry──▶ complete ──something else comes──▶ to be built again (a new version)
       └────deadline──────────▶ partial ───the rest comes────────▶ complete
 
-Events may come in any order, twice, late or never; any number of images overlap. Nothing here waits or reads
-a clock: moments are given. Memory is bounded: images, samples and what is said of them.
+An image that the DAQ reads out has a document even where no event of it comes. Events may come in any order,
+twice, late or never; any number of images overlap. Nothing here waits or reads a clock: moments are given.
+Memory is bounded: images, samples and what is said of them.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class Tracked:
     building: bool = False
     changed: bool = False
     """Something came since it was built last."""
+    read_out: bool = False
+    """The DAQ has it: there is such an image, whatever is told of it."""
     finished: float = 0.0
 
 
@@ -124,12 +127,32 @@ class Collector:
         with self._lock:
             return self.samples.add(topic, time, values, expires)
 
-    def daq(self, obsid: str, facts: Mapping[str, Any]) -> None:
-        """What the DAQ says of an image, whether anything came of it yet or not."""
+    def daq(self, obsid: str, facts: Mapping[str, Any], now: float | None = None) -> None:
+        """What the DAQ says of an image, whether anything came of it yet or not. `now`: it is read out at
+        this moment (monotonic) or was not long ago, so it is one, and has a document at the deadline."""
         with self._lock:
             self._daq[obsid] = dict(facts)
             while len(self._daq) > 2 * self.limits.images:
                 self._daq.popitem(last=False)
+            if now is None:
+                return
+            try:
+                name = ImageName.parse(obsid)
+            except FormatError:
+                self.counts["strange_name"] += 1
+                return
+            if name.source != self.spec.camera.code:
+                self.counts["other_camera"] += 1
+                return
+            tracked = self._tracked(name, now)
+            tracked.read_out = True
+            if tracked.state == "waiting" and tracked.image.events:
+                self._advance(tracked, _END, now)
+
+    def knows(self, obsid: str) -> bool:
+        """Whether an image is under way, or was a while ago."""
+        with self._lock:
+            return obsid in self._images
 
     def missed(self, count: int) -> None:
         """Events are known to be lost: said in the documents of all images under way."""
@@ -172,7 +195,7 @@ class Collector:
 
     @staticmethod
     def _is_waiting(tracked: Tracked) -> bool:
-        return tracked.state == "waiting"
+        return tracked.state == "waiting" and not tracked.read_out
 
     @staticmethod
     def _is_finished(tracked: Tracked) -> bool:
@@ -206,7 +229,7 @@ class Collector:
 
     def _advance(self, tracked: Tracked, kind: str, now: float) -> None:
         if tracked.state == "waiting":
-            if not _OPENERS & tracked.image.events.keys():
+            if not (_OPENERS & tracked.image.events.keys() or tracked.read_out):
                 return
             tracked.state = "open"
             if kind != "startIntegration" and "startIntegration" not in tracked.image.events:
@@ -243,13 +266,13 @@ class Collector:
             for obsid, tracked in list(self._images.items()):
                 if tracked.building:
                     continue
-                if tracked.state == "waiting":
+                if self._is_waiting(tracked):
                     if now >= tracked.deadline:
                         del self._images[obsid]
                         self.counts["end_without_start"] += 1
                     continue
-                late = tracked.state == "open" and now >= tracked.deadline
-                if late or (tracked.build_at is not None and now >= tracked.build_at):
+                at = self._due_at(tracked)
+                if at is not None and now >= at:
                     tracked.building = True
                     tracked.build_at = None
                     found.append(obsid)
@@ -264,12 +287,17 @@ class Collector:
             for tracked in self._images.values():
                 if tracked.building:
                     continue
-                at = tracked.build_at
-                if tracked.state in ("waiting", "open"):
-                    at = tracked.deadline if at is None else min(at, tracked.deadline)
+                at = self._due_at(tracked)
                 if at is not None:
                     wait = min(wait, at - now)
         return max(0.0, wait)
+
+    @staticmethod
+    def _due_at(tracked: Tracked) -> float | None:
+        """When it is to be built: at the deadline, if nothing says sooner, or later since it failed."""
+        if tracked.build_at is None and tracked.state in ("waiting", "open"):
+            return tracked.deadline
+        return tracked.build_at
 
     def snapshot(self, obsid: str) -> Collected:
         """A copy of what is known of an image that is being built. Raises KeyError."""
@@ -277,13 +305,14 @@ class Collector:
             tracked = self._images[obsid]
             tracked.changed = False
             image = tracked.image
+            nothing = [] if image.events else ["nothing was told of it; it is known from the DAQ alone"]
             return Collected(
                 name=image.name,
                 events=dict(image.events),
                 published=dict(image.published),
                 daq=self._daq.get(obsid, {}),
                 samples=self.samples.cut(image.begin, image.end),
-                notes=list(image.notes),
+                notes=[*image.notes, *nothing],
                 complete=image.complete,
             )
 

@@ -11,14 +11,16 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from raftwright.errors import RaftwrightError
+from raftwright.errors import FormatError, RaftwrightError
 from raftwright.header.collector import Collector
 from raftwright.header.intake import TELEMETRY, Intake
 from raftwright.header.spec import EVENTS
+from raftwright.rawfile import times
 
 if TYPE_CHECKING:
     from raftwright.daq import ImageInfo
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from raftwright.service.tasks import Task
     from raftwright.stream import NetworkStore
 
-__all__ = ["KINDS", "daq_facts", "follow_daq", "follow_directory", "follow_events"]
+__all__ = ["KINDS", "DaqInput", "daq_facts", "follow_directory", "follow_events"]
 
 _log = logging.getLogger("raftwright.header")
 
@@ -36,6 +38,12 @@ _LARGEST: Final = 256 << 10
 """Bytes of a file with one event; no line is longer either."""
 _PATIENCE: Final = 5.0
 """Seconds for which a file that is no JSON may still be being written."""
+_COMPARE: Final = 60.0
+"""Seconds without a notice after which the DAQ's catalogue is looked at."""
+_YOUNG: Final = 3600 * 10**9
+"""Nanoseconds: of an older image nobody tells any more."""
+_MOST_ASKED: Final = 500
+_MOST_REMEMBERED: Final = 10_000
 
 
 def follow_events(
@@ -187,29 +195,69 @@ def _plain(value: Any) -> Any:
 # -- the DAQ
 
 
-def follow_daq(task: Task, collector: Collector, store: NetworkStore) -> None:
-    """Asks the DAQ's server for each image that begins what it knows of it."""
-    for name in _begun(task, store):
+class DaqInput:
+    """What the DAQ's server says of images: of those that begin by its notices, of those of which no notice
+    came by its catalogue. `has` says whether an image has a document already."""
+
+    def __init__(self, collector: Collector, store: NetworkStore, has: Callable[[str], bool]) -> None:
+        self._collector = collector
+        self._store = store
+        self._has = has
+        self._asked: OrderedDict[str, None] = OrderedDict()
+
+    def follow(self, task: Task) -> None:
+        """Until the task is to end; who closes the store ends the wait for notices at once."""
+        while not task.stopping.is_set():
+            try:
+                for notice in self._store.notices(timeout=_COMPARE):
+                    if task.stopping.is_set():
+                        return
+                    if notice.kind in ("begun", "complete"):
+                        self._ask(notice.image)
+                    elif notice.kind == "missed":
+                        self._compare()
+                    elif notice.kind == "removed":
+                        self._asked.pop(notice.image, None)
+                    task.beat()
+            except RaftwrightError as error:
+                if not task.stopping.is_set():
+                    _log.info("the DAQ's notices: %s", error)
+            task.wait(1.0)
+
+    def _compare(self) -> None:
+        """Images of the last hour that have no document: this service may not have been there."""
+        young = times.now() - _YOUNG
+        names = self._store.underway() + sorted(self._store.images(), key=_age)[-_MOST_ASKED:]
+        for name in names:
+            if name in self._asked or self._collector.knows(name) or self._has(name):
+                continue
+            self._ask(name, young)
+
+    def _ask(self, name: str, young: int | None = None) -> None:
+        """Asks what the DAQ knows of an image; where it is older than `young`, nothing comes of it."""
         try:
-            info = store.image(name).info
+            info = self._store.image(name).info
         except RaftwrightError as error:
             _log.info("%s: the DAQ says nothing of it: %s", name, error)
-            continue
-        collector.daq(name, daq_facts(info))
-        task.beat()
+            return
+        self._asked[name] = None
+        while len(self._asked) > _MOST_REMEMBERED:
+            self._asked.popitem(last=False)
+        if young is None or _taken(info) > young:
+            self._collector.daq(name, daq_facts(info), time.monotonic())
 
 
-def _begun(task: Task, store: NetworkStore) -> Iterator[str]:
-    while not task.stopping.is_set():
-        try:
-            for notice in store.notices(timeout=0.5):
-                if task.stopping.is_set():
-                    return
-                if notice.kind in ("begun", "complete"):
-                    yield notice.image
-        except RaftwrightError as error:
-            _log.info("the DAQ's notices: %s", error)
-            task.wait(1.0)
+def _age(name: str) -> list[str]:
+    """By day and number, whoever took it."""
+    return name.split("_")[2:]
+
+
+def _taken(info: ImageInfo) -> int:
+    """Nanoseconds TAI; 0 where the DAQ does not say it."""
+    try:
+        return times.parse_iso(info.timestamp)
+    except FormatError:
+        return 0
 
 
 def daq_facts(info: ImageInfo) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from raftwright.errors import RaftwrightError, StorageError
 from raftwright.header.announcing import Announcer
 from raftwright.header.building import BuiltHeader, build_header
 from raftwright.header.collector import Collector, Limits
-from raftwright.header.inputs import follow_daq, follow_directory, follow_events
+from raftwright.header.inputs import DaqInput, follow_directory, follow_events
 from raftwright.header.intake import Intake
 from raftwright.header.journal import Journal
 from raftwright.header.settings import SHARED, Settings
@@ -129,8 +129,8 @@ class HeaderService(Service):
             _make(directory)
             self.task("directory", lambda task: follow_directory(task, self.intake, directory, dead))
         if settings.daq:
-            self._daq = store = self._open_daq()
-            self.task("daq", lambda task: follow_daq(task, self.collector, store))
+            self._daq = self._open_daq()
+            self.task("daq", DaqInput(self.collector, self._daq, self.store.has).follow)
         if not (settings.listen or settings.directory):
             _log.warning("there is no input: give `listen` or `directory`, or nothing will be collected")
 
@@ -170,6 +170,8 @@ class HeaderService(Service):
     def quiet(self) -> None:
         """No new input; what is being written is finished."""
         self._quiet = True
+        if self._daq is not None:
+            self._daq.close()  # who listens to it waits for nothing more
 
     def in_flight(self) -> Collection[Hashable]:
         """Documents that are being written."""

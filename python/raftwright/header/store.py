@@ -136,6 +136,13 @@ class HeaderStore:
                 return Stored(path, header.version, "written", header)
         raise StorageError(errno.EBUSY, "other writers take its names again and again", str(directory))
 
+    def has(self, obsid: str) -> bool:
+        """Whether an image has a document; none has one under a name that is no image's."""
+        try:
+            return bool(header_versions(self.archive, ImageName.parse(obsid)))
+        except FormatError:
+            return False
+
     def read(self, image: ImageName, version: int | None = None) -> bytes | None:
         """A document, the newest by default; None where there is none. Raises StorageError."""
         there = header_versions(self.archive, image)
