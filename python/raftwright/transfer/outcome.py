@@ -26,11 +26,13 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """It is there."""
 
     how: str
-    """`linked`, `copied`, `put`, `there already`, `run`."""
+    """`linked`, `copied`, `put`, `resumed`, `there already`, `run`."""
     bytes: int = 0
     """That were moved."""
     place: str = ""
     """Where it is, for people."""
+    held: str = ""
+    """How it is protected there: `immutable`, `legal hold`, `read-only`; nothing where it is not."""
 
 
 class OutageError(RaftwrightError):
