@@ -380,3 +380,40 @@ def test_signs_of_makers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not later(200.0)
     with pytest.raises(StorageError, match="headers are made here"):
         give_sign(sign, "CC")
+
+
+@pytest.mark.parametrize("error", [FormatError("a card that cannot be"), KeyError("nobody thought of it")])
+def test_a_header_that_cannot_be_written_costs_no_pixel(
+    daq: HandStore,
+    serve: Serve,
+    forward: Forward,
+    out: Path,
+    ledger: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    """D006, D037: one CCD whose header fails is written without it, flagged, never told as whole; the other
+    boards have it."""
+    from raftwright.rawfile import output
+
+    usual = output.primary_cards
+
+    def failing(exposure: Any, detector: Any, **more: Any) -> Any:
+        if detector.name == "R22_S11" and exposure.document is not None:
+            raise error
+        return usual(exposure, detector, **more)
+
+    monkeypatch.setattr(output, "primary_cards", failing)
+    put(out, name_of(1), document(name_of(1)))
+    forward(serve().endpoint, header_wait=5.0)
+    (image,) = add(daq, 1)
+    whole(out, ledger, 1)
+    found = {path.stem[-7:]: raftwright.open_raw(path).header["HDRSTATE"] for path in fits_in(out)}
+    assert found["R22_S11"] == "missing"
+    assert [found[name] for name in found if name[4:6] != "S1"] == ["complete"] * 6
+    wait_for(lambda: header_state(ledger, name_of(1)) == "missing")
+    check_archive(out, ledger, {name_of(1): image})
+    with open_ledger(ledger, read_only=True) as opened:
+        reasons = {unit.location: unit.reason for unit in opened.claims.units()}
+    assert "with its header it cannot be written" in reasons["22/1"]
+    assert reasons["22/0"] == ""

@@ -201,6 +201,9 @@ class Writers:
                 refused = [error for error in report.errors if isinstance(error, StorageError)]
                 if not refused:
                     self._troubles.over("archive", "files can be written again")
+                    if report.errors and work.output.document is not None:
+                        self._do_without_header(work, report.errors[0])
+                        continue
                     return _with_standing(work, report)
                 problem = refused[0]
             self._troubles.failed("archive", problem, f"{work.image.name} {work.source.location}")
@@ -211,6 +214,14 @@ class Writers:
             pause = min(2 * pause, _LONGEST_PAUSE)
             with contextlib.suppress(RaftwrightError):  # said already
                 work.output.make_directory()
+
+    def _do_without_header(self, work: Work, error: RaftwrightError) -> None:
+        """Pixels that cannot be written with the header document of their image are written without."""
+        assert work.output is not None
+        work.output = work.output.headed(None)
+        work.header_problem = f"with its header it cannot be written: {error}"
+        self._metrics.counter("headers_failed", "Units that could not be written with their header").add()
+        _log.error("%s %s: %s", work.image.name, work.source.location, work.header_problem)
 
     def _judge(self, work: Work, fetch: Fetch, report: SourceReport) -> Outcome:
         files = _rows(work, report)

@@ -343,6 +343,7 @@ class Lookout:
                 left += 1
             if work.key not in settled:
                 works.append(work)
+        self._compare_platforms(image)
         if self._seen is not None and sources and not live:
             self._seen(sources)
             self._seen = None
@@ -350,6 +351,20 @@ class Lookout:
             self._schedule.offer(works)
         elif not left:
             self._remember(name, image.id)
+
+    def _compare_platforms(self, image: ImageInfo) -> None:
+        """Boards of one readout run one platform; where they do not, somebody is to know which."""
+        boards: dict[str, list[str]] = {}
+        for source in image.sources:
+            if source.platform:
+                boards.setdefault(source.platform, []).append(source.location)
+        if len(boards) > 1:
+            listed = "; ".join(f"{name} on {', '.join(where)}" for name, where in sorted(boards.items()))
+            self._troubles.begin(
+                "platforms", f"{image.name}: its boards run different platforms: {listed}"[:1000], listed
+            )
+        elif boards:
+            self._troubles.over("platforms", f"{image.name}: its boards run one platform again")
 
     def _heed_another_ledger(self) -> None:
         """Forgets what was in the ledger where it was lost and made anew, or an older one was put back."""

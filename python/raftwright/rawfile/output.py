@@ -39,7 +39,7 @@ from raftwright.rawfile.names import (
 from raftwright.rawfile.primary import Exposure, primary_cards
 from raftwright.rawfile.publishing import Pair, commit_pair, locked, make_directory, sync_directory
 from raftwright.rawfile.read import open_raw
-from raftwright.rawfile.report import Failure, FileReport, SourceReport, Status
+from raftwright.rawfile.report import Failure, FileReport, SourceReport, Status, as_failure
 from raftwright.rawfile.segments import extension_header
 from raftwright.rawfile.sidecar import Replaced, manifest, sidecar
 from raftwright.rawfile.standing import (
@@ -116,7 +116,7 @@ class ImageOutput:
         self.name = ImageName.parse(image.name)
         self.camera = camera if camera is not None else find_camera(image.camera)
         self.directory = image_directory(Path(out_dir), self.name)
-        self._document = document
+        self.document = document
         self._plain = plain
         self._fill = fill
         self._durable = durable
@@ -128,8 +128,8 @@ class ImageOutput:
     def notes(self) -> tuple[str, ...]:
         """What there is to say of the image as a whole: of its document, and of its name."""
         notes = Notes()
-        if self._document is not None:
-            notes.extend(self._document.notes)
+        if self.document is not None:
+            notes.extend(self.document.notes)
         if self.name.source != self.camera.code:
             notes.add(
                 f"{self.name}: the name begins with {self.name.source}, those of {self.camera.name} with "
@@ -140,7 +140,7 @@ class ImageOutput:
     def headed(self, document: HeaderDocument | None) -> ImageOutput:
         """The same with a header document, or without one that is due."""
         other = copy.copy(self)
-        other._document = document
+        other.document = document
         other._header = "missing" if document is None else ""
         return other
 
@@ -166,7 +166,7 @@ class ImageOutput:
         """Makes what the files of a board need and does not depend on its pixels."""
         for detector in board.detectors:
             for segment in detector.segments:
-                extension_header(self.camera, detector, segment.index, geometry, document=self._document)
+                extension_header(self.camera, detector, segment.index, geometry, document=self.document)
 
     def standing(self, board: Board) -> dict[str, FileReport]:
         """The files of a board that are there, of this image and complete, and whose sums all hold, by
@@ -208,16 +208,16 @@ class ImageOutput:
                 else:
                     content = self._first(source, detector, moment, notes)
                     ready.append((detector, self._stage(content, path), content))
-            except RaftwrightError as error:
-                failed[detector.name] = error
+            except Exception as error:
+                failed[detector.name] = as_failure(error, f"{self.name} {detector.name}")
         if ready:
             taken += self._commit(source, ready, files, failed)
         del ready
         for detector in taken:
             try:
                 files[detector.name] = self._settle(source, detector, moment, notes)
-            except RaftwrightError as error:
-                failed[detector.name] = error
+            except Exception as error:
+                failed[detector.name] = as_failure(error, f"{self.name} {detector.name}")
         order = [detector.name for detector in source.board.detectors]
         return SourceReport(
             location=source.board.location,
@@ -459,7 +459,7 @@ class ImageOutput:
             source=source.info,
             geometry=source.geometry,
             created=created,
-            document=self._document,
+            document=self.document,
             undefined_cards=self._undefined_cards,
             header=self._header,
         )
@@ -482,13 +482,13 @@ class ImageOutput:
                 detector,
                 segment.index,
                 source.geometry,
-                document=self._document,
+                document=self.document,
                 missing=sum(count for _, count in runs.get(segment.name, ())),
                 notes=notes,
             )
             add(header, source.readout, plane)
         for cards in condition_cards(
-            detector, self._document, undefined_cards=self._undefined_cards, notes=notes
+            detector, self.document, undefined_cards=self._undefined_cards, notes=notes
         ):
             writer.add_header_only(encode(cards, notes))
         text = sidecar(parse_header(writer.primary_cards()), runs, replaced)

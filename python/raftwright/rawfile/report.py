@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from raftwright.assembly import PixelRuns
-from raftwright.errors import RaftwrightError
+from raftwright.errors import FormatError, RaftwrightError
 from raftwright.rawfile.sidecar import Replaced
 
-__all__ = ["Failure", "FileReport", "SourceReport", "Status", "WriteReport"]
+__all__ = ["Failure", "FileReport", "SourceReport", "Status", "WriteReport", "as_failure"]
+
+_log = logging.getLogger("raftwright.rawfile")
 
 Status = Literal["written", "unchanged", "kept", "conflict"]
 """`unchanged`: the file was there with the same bytes. `kept`: a file of the same image was there that agrees
@@ -60,6 +63,16 @@ class Failure:
 
     detector: str
     error: str
+
+
+def as_failure(error: Exception, what: str) -> RaftwrightError:
+    """An error of one file; a bug, or what nobody thought of, holds up no other file either."""
+    if isinstance(error, RaftwrightError):
+        return error
+    _log.error("%s: its file cannot be made", what, exc_info=error)
+    return FormatError(
+        f"{what}: its file cannot be made ({type(error).__name__}: {error}); the log has where, report it"
+    )
 
 
 @dataclass(frozen=True)
