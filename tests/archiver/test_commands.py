@@ -10,9 +10,9 @@ import pytest
 from archive_stand import Archive, wait_for
 
 from raftwright.archiver import Command
-from raftwright.archiver.words import fill, words_of
 from raftwright.errors import FormatError
 from raftwright.events import Event, open_subscriber
+from raftwright.transfer.words import fill, words_of
 
 ECHO = "import sys, os; open(sys.argv[1], 'a').write(repr(sys.argv[2:]) + chr(10))"
 

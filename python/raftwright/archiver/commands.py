@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from raftwright.archiver.telling import parts_of
-from raftwright.archiver.words import fill
 from raftwright.transfer.outcome import OutageError, RefusedError, Sent
+from raftwright.transfer.words import fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from raftwright.archiver.commands import Runner
-from raftwright.archiver.layout import before
 from raftwright.archiver.planning import COMMAND
 from raftwright.archiver.settings import Command, Destination
 from raftwright.errors import NotFoundError, RaftwrightError
 from raftwright.transfer.directory import DirectorySender
 from raftwright.transfer.lane import Ended, Lane, Limits
+from raftwright.transfer.naming import before
 from raftwright.transfer.outcome import Job, Sent
 from raftwright.transfer.sender import Sender, sender_of
 

@@ -2,7 +2,7 @@
 them.
 
 Whoever wakes this up only makes it fast. `examine` compares ledger and disk and does what is left to do, as
-often as it is called. Plans are written before the verdict: an image that is complete in the ledger has all
+often as it is called. Plans are written with the verdict: an image that is complete in the ledger has all
 its deliveries in the queue."""
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import os
 import time
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from raftwright.archiver.layout import manifest_of
-from raftwright.errors import RaftwrightError
+from raftwright.errors import StorageError
 from raftwright.ledger.clock import tai
 from raftwright.ledger.rows import FileRow
 from raftwright.rawfile.names import ImageName, image_directory, sidecar_path
 from raftwright.service import bound
+from raftwright.transfer.naming import manifest_of
 
 if TYPE_CHECKING:
     from raftwright.archiver.planning import Planner
     from raftwright.ledger import Ledger
+    from raftwright.ledger.database import Transaction
     from raftwright.ledger.rows import DeliveryPlan, ImageRow
     from raftwright.metrics import Metrics
     from raftwright.rawfile.standing import Digest
@@ -34,6 +35,7 @@ __all__ = ["Gatherer"]
 _log = logging.getLogger("raftwright.archiver")
 
 _GONE: Final = frozenset({"lost", "damaged", "conflict"})
+_SPOILT: Final = frozenset({"lost", "damaged"})
 _SETTLED: Final = frozenset({"complete", "incomplete", "lost"})
 _PENDING: Final = frozenset({"expected", "claimed", "open"})
 _HAVE: Final = frozenset({"partial", "complete"})
@@ -42,6 +44,21 @@ _SEARCH: Final = 60.0
 """Seconds between two searches of the directory of an image that is late."""
 _PATIENCE: Final = 3.0
 """Seconds between two verdicts on an image that stays incomplete."""
+_UNREADABLE: Final = 5.0
+"""Seconds until a file that could not be read is read again."""
+
+
+class _Found(NamedTuple):
+    """What a look at the files of an image gave."""
+
+    whole: list[FileRow]
+    """Those that may go out."""
+    checked: list[str]
+    """Those whose sums were found to hold just now."""
+    new: list[FileRow]
+    """Those that the ledger does not know."""
+    again: float
+    """In how many seconds to look again; 0: not before there is news."""
 
 
 class Gatherer:
@@ -57,6 +74,8 @@ class Gatherer:
         self._planned: OrderedDict[int, set[tuple[str, str, str]]] = OrderedDict()
         self._searched: OrderedDict[int, float] = OrderedDict()
         self._judged: OrderedDict[int, float] = OrderedDict()
+        self._unreadable: OrderedDict[str, str] = OrderedDict()
+        """Files that cannot be read, and what was said of it."""
         self._checked = metrics.counter("files_verified", "Files whose sums hold")
         self._bad = metrics.counter("files_bad", "Files that are gone or whose sums do not hold")
 
@@ -75,17 +94,40 @@ class Gatherer:
             known = self._ledger.files.of(image_id)
             if late and self._enter_found(image, known):
                 known = self._ledger.files.of(image_id)
-            files = self._look(image, known)
-            new = self._plan(image_id, self._planner.files(image, files))
-            again = self._pause(image)
-            if not again:
-                image = self._ledger.images.judge(image_id, late=late, verified=True)
+            found = self._look(image, known)
+            pause = self._pause(image)
+            new = self._write(image, found, late=late, judge=not pause)
+            if not pause:
+                image = self._ledger.images.by_id(image_id)
                 self._judged[image_id] = time.monotonic()
                 while len(self._judged) > _REMEMBERED:
                     self._judged.popitem(last=False)
             if image.state in _SETTLED and not self._is_pending(image):
-                new += self._plan(image_id, self._planner.image(image, self.directory(image)))
-        return image, new, again
+                plans = self._unplanned(image_id, self._planner.image(image, self.directory(image)))
+                if plans:
+                    new += self._ledger.deliveries.plan(plans)
+                    self._planned_now(image_id, plans)
+        return image, new, max(pause, found.again)
+
+    def _write(self, image: ImageRow, found: _Found, *, late: bool, judge: bool) -> int:
+        """What was found, plans and verdict, in one commit; how many deliveries are new."""
+        plans = self._unplanned(image.id, self._planner.files(image, found.whole))
+        if not (found.checked or found.new or plans or judge):
+            return 0
+
+        def work(transaction: Transaction) -> int:
+            self._ledger.files.all_verified_in(transaction, found.checked)
+            if found.new:
+                self._ledger.files.enter_in(transaction, image.id, image.obsid, image.dayobs, found.new)
+            new = self._ledger.deliveries.plan_in(transaction, plans)
+            if judge:
+                self._ledger.images.judge_in(transaction, image.id, late=late, verified=True)
+            return new
+
+        count = self._ledger.database.change(work)
+        self._planned_now(image.id, plans)
+        self._checked.add(len(found.checked))
+        return count
 
     def _pause(self, image: ImageRow) -> float:
         """Seconds until an image may be judged: what was found to lack much, and gets it bit by bit, is not
@@ -131,40 +173,61 @@ class Gatherer:
 
     # -- files
 
-    def _look(self, image: ImageRow, files: list[FileRow]) -> list[FileRow]:
-        """Those that are whole; what is new of them is entered."""
+    def _look(self, image: ImageRow, files: list[FileRow]) -> _Found:
+        """Which are whole, and which of them are news."""
         known = {file.path: file for file in files}
         whole: list[FileRow] = []
         checked: list[str] = []
         beside: list[FileRow] = []
+        again = 0.0
         for file in files:
             if file.status in _GONE:
                 continue
-            if file.verified is None:
-                if not self._holds(file):
-                    continue
-                checked.append(file.path)
-            whole.append(file)
-            if file.kind == "raw":
-                beside += self._beside(image, file, known)
+            try:
+                if file.verified is None:
+                    if not self._holds(file):
+                        continue
+                    checked.append(file.path)
+                whole.append(file)
+                if file.kind == "raw":
+                    beside += self._beside(image, file, known)
+            except _UnreadableError as error:
+                again = self._cannot_read(error)
         if image.header_state in _HAVE:
-            beside += self._headers(image, known)
-        if checked:
-            self._ledger.files.all_verified(checked)
-            self._checked.add(len(checked))
-        if beside:
-            self._ledger.files.enter(beside)
+            try:
+                beside += self._headers(image, known)
+            except _UnreadableError as error:
+                again = self._cannot_read(error)
         # A raw file goes nowhere before there is its sidecar.
         there = {file.path for file in (*whole, *beside)}
-        return [
+        ready = [
             file
             for file in (*whole, *beside)
             if file.kind != "raw" or str(sidecar_path(Path(file.path))) in there
         ]
+        return _Found(ready, checked, beside, again)
+
+    def _digest(self, path: str | Path) -> Digest | None:
+        """Raises _UnreadableError: this file cannot be read, and nothing is said of the others."""
+        try:
+            found = self._digests.of(path)
+        except StorageError as error:
+            raise _UnreadableError(str(path), str(error)) from error
+        self._unreadable.pop(str(path), None)
+        return found
+
+    def _cannot_read(self, error: _UnreadableError) -> float:
+        """Said once for each file."""
+        if self._unreadable.get(error.path) != error.said:
+            _log.error("%s; it is looked at again", error.said)
+        self._unreadable[error.path] = error.said
+        while len(self._unreadable) > _REMEMBERED:
+            self._unreadable.popitem(last=False)
+        return _UNREADABLE
 
     def _holds(self, file: FileRow) -> bool:
         """Whether a file is what the ledger says; the ledger is told where it is not."""
-        found = self._digests.of(file.path)
+        found = self._digest(file.path)
         if found is None:
             self._bad.add()
             _log.error("%s is in the ledger and not on the disk", file.path)
@@ -187,12 +250,11 @@ class Gatherer:
             ("sidecar", sidecar_path(Path(raw.path)), raw.detector),
             ("manifest", manifest_of(image, raw.path), ""),
         ):
-            if str(path) in known:
+            before = known.get(str(path))
+            if before is not None and before.status not in _SPOILT:
                 continue
-            try:
-                found = self._digests.of(path)
-            except RaftwrightError as error:
-                _log.error("%s", error)
+            found = self._digest(path)
+            if before is not None and (found is None or not _is_back(before, found)):
                 continue
             if found is None:
                 _log.error("%s: not there; %s waits for it", path, Path(raw.path).name)
@@ -208,7 +270,7 @@ class Gatherer:
         for header in self._ledger.headers.of(image.obsid):
             if header.path in known:
                 continue
-            found = self._digests.of(header.path)
+            found = self._digest(header.path)
             if found is None or found.crc32c != header.crc32c:
                 _log.error("%s: is not the header that the ledger knows; see the audit", header.path)
                 continue
@@ -217,18 +279,32 @@ class Gatherer:
 
     # -- plans
 
-    def _plan(self, image_id: int, plans: list[DeliveryPlan]) -> int:
-        """Enters deliveries that are not in the queue yet; how many those are."""
-        done = self._planned.setdefault(image_id, set())
-        self._planned.move_to_end(image_id)
-        while len(self._planned) > _REMEMBERED:
-            self._planned.popitem(last=False)
-        new = [plan for plan in plans if (plan.destination, plan.path, plan.crc32c) not in done]
-        if not new:
-            return 0
-        count = self._ledger.deliveries.plan(new)
-        done.update((plan.destination, plan.path, plan.crc32c) for plan in new)
-        return count
+    def _unplanned(self, image_id: int, plans: list[DeliveryPlan]) -> list[DeliveryPlan]:
+        """Those that are not known to be in the queue yet."""
+        done = self._planned.get(image_id, ())
+        return [plan for plan in plans if (plan.destination, plan.path, plan.crc32c) not in done]
+
+    def _planned_now(self, image_id: int, plans: list[DeliveryPlan]) -> None:
+        planned = self._planned  # `forget` puts another in its place
+        planned.setdefault(image_id, set()).update((one.destination, one.path, one.crc32c) for one in plans)
+        planned.move_to_end(image_id)
+        while len(planned) > _REMEMBERED:
+            planned.popitem(last=False)
+
+
+class _UnreadableError(Exception):
+    """A file that cannot be read now."""
+
+    def __init__(self, path: str, said: str) -> None:
+        super().__init__(said)
+        self.path = path
+        self.said = said
+
+
+def _is_back(before: FileRow, found: Digest) -> bool:
+    """Whether what stands under the name of a file that was lost or damaged is that file. One that was lost
+    is written anew; a damaged one may still be the damaged one."""
+    return before.status == "lost" or (found.bytes, found.crc32c) == (before.bytes, before.crc32c)
 
 
 def _row(

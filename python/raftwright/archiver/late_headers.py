@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from raftwright.errors import FormatError, NotFoundError, RaftwrightError
+from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
 from raftwright.ledger.clock import tai
 from raftwright.ledger.rows import FileRow
 from raftwright.rawfile.newest import newest_sidecar
@@ -34,7 +36,8 @@ _log = logging.getLogger("raftwright.archiver")
 
 _GONE: Final = frozenset({"lost", "damaged", "conflict"})
 _AGAIN: Final = 5.0
-"""Seconds until something that failed is tried again."""
+"""Seconds until something that failed is tried again; longer each time."""
+_LONGEST: Final = 600.0
 
 
 class LateHeaders:
@@ -54,18 +57,24 @@ class LateHeaders:
         self._active = active
         self._written = written
         self._news = threading.Condition()
-        self._waiting: dict[int, None] = {}
+        self._waiting: OrderedDict[int, float] = OrderedDict()
+        """Images to look at, and from when on."""
+        self._looking = False
+        """Whether one is being looked at, which is none of those."""
+        self._failed: dict[int, float] = {}
+        """Those that wait for another try, and how long."""
         self._sidecars = metrics.counter("later_sidecars", "Sidecars written for headers that came late")
 
     @property
     def waiting(self) -> int:
-        """Images to look at."""
-        return len(self._waiting)
+        """Images to look at, with the one that is looked at now."""
+        with self._news:
+            return len(self._waiting) + self._looking
 
     def look_at(self, image_id: int) -> None:
         """Wants an image to be looked at."""
         with self._news:
-            self._waiting[image_id] = None
+            self._waiting[image_id] = 0.0
             self._news.notify()
 
     def wake(self) -> None:
@@ -76,33 +85,53 @@ class LateHeaders:
     def work(self, task: Task) -> None:
         """The task."""
         while not task.stopping.is_set():
-            with self._news:
-                if not self._waiting:
-                    self._news.wait(0.5)
-                image_id = next(iter(self._waiting), None)
-            if image_id is None or not self._active():
-                if image_id is not None:
-                    task.wait(0.2)
-                task.beat()
-                continue
-            try:
-                self._look(image_id)
-            except (NotFoundError, FormatError) as error:
-                _log.error("%s", error)  # until there is news of it
-            except RaftwrightError as error:
-                _log.error("the header of image %d: %s; tried again", image_id, error)
-                task.wait(_AGAIN)
-                task.beat()
-                continue
-            with self._news:
-                self._waiting.pop(image_id, None)
+            image_id = self._next()
+            if image_id is not None:
+                again = True
+                try:
+                    again = not self._look(image_id)
+                except (NotFoundError, FormatError) as error:
+                    again = False  # until there is news of it
+                    _log.error("%s", error)
+                except RaftwrightError as error:
+                    _log.error("the header of image %d: %s; tried again", image_id, error)
+                finally:
+                    self._looked(image_id, again=again)
+            elif self._waiting:
+                task.wait(0.2)
             task.beat()
 
-    def _look(self, image_id: int) -> None:
+    def _next(self) -> int | None:
+        """The first image whose time has come, where it is us that work; waits for news."""
+        with self._news:
+            if not self._waiting:
+                self._news.wait(0.5)
+            if not self._active():
+                return None
+            now = time.monotonic()
+            image_id = next((one for one, due in self._waiting.items() if due <= now), None)
+            if image_id is not None:
+                del self._waiting[image_id]
+                self._looking = True
+            return image_id
+
+    def _looked(self, image_id: int, *, again: bool) -> None:
+        """What failed is tried again later, and holds no other image meanwhile."""
+        with self._news:
+            self._looking = False
+            if again:
+                pause = min(2 * self._failed.get(image_id, _AGAIN / 2), _LONGEST)
+                self._failed[image_id] = pause
+                self._waiting.setdefault(image_id, time.monotonic() + pause)
+            else:
+                self._failed.pop(image_id, None)
+
+    def _look(self, image_id: int) -> bool:
+        """Writes what is to be written; whether all of it could be."""
         image = self._ledger.images.by_id(image_id)
         headers = self._ledger.headers.of(image.obsid)
         if not headers:
-            return
+            return True
         with bound(obsid=image.obsid):
             stale = [
                 file
@@ -110,12 +139,19 @@ class LateHeaders:
                 if file.status not in _GONE and self._is_stale(Path(file.path), headers)
             ]
             if not stale:
-                return
+                return True
             newest = headers[-1]
             document = self._document(image, newest)
-            rows = [
-                row for file in stale if (row := self._write(file, document, Path(newest.path))) is not None
-            ]
+            rows: list[FileRow] = []
+            whole = True
+            for file in stale:
+                try:
+                    row = self._write(file, document, Path(newest.path))
+                except RaftwrightError as error:
+                    _log.error("%s: no later sidecar can be written: %s", file.path, error)
+                    whole = whole and not isinstance(error, StorageError)
+                else:
+                    rows += [] if row is None else [row]
             if rows:
                 self._ledger.files.enter(rows)
                 self._sidecars.add(len(rows))
@@ -123,6 +159,7 @@ class LateHeaders:
                     "header %d came after %d files; they have later sidecars", newest.version, len(rows)
                 )
                 self._written(image_id)
+        return whole
 
     @staticmethod
     def _is_stale(raw: Path, headers: list[HeaderRow]) -> bool:
@@ -152,14 +189,11 @@ class LateHeaders:
         return read_header_document(header.path)
 
     def _write(self, file: FileRow, document: HeaderDocument, source: Path) -> FileRow | None:
-        """The row of a new sidecar, or of one that another wrote and did not enter."""
+        """The row of a new sidecar, or of one that another wrote and did not enter. Raises StorageError, and
+        FormatError where what stands there is none."""
         from raftwright.rawfile.later import write_later_sidecar
 
-        try:
-            write_later_sidecar(Path(file.path), document, source)
-        except RaftwrightError as error:
-            _log.error("%s: no later sidecar can be written: %s", file.path, error)
-            return None
+        write_later_sidecar(Path(file.path), document, source)
         version, path = newest_sidecar(Path(file.path))
         found = self._digests.of(path)
         if version == 1 or found is None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from raftwright.archiver.layout import RANKS, priority, target
 from raftwright.errors import RaftwrightError
 from raftwright.ledger.rows import DeliveryPlan
+from raftwright.transfer.naming import RANKS, priority, target
 
 if TYPE_CHECKING:
     from raftwright.archiver.settings import Command, Destination
@@ -61,7 +61,7 @@ class Planner:
     @staticmethod
     def _delivery(destination: Destination, image: ImageRow, file: FileRow) -> list[DeliveryPlan]:
         try:
-            name = target(destination, image, file.path, file.detector)
+            name = target(destination.layout, image, file.path, file.detector)
         except RaftwrightError as error:
             _log.error("%s cannot be delivered to %s: %s", file.path, destination.name, error)
             return []
@@ -73,7 +73,7 @@ class Planner:
                 target=name,
                 bytes=file.bytes,
                 crc32c=file.crc32c,
-                priority=priority(destination, image, file.detector),
+                priority=priority(destination.order, image.camera, file.detector),
                 rank=RANKS[file.kind],
             )
         ]

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from raftwright.archiver.commands import CommandError
-from raftwright.archiver.layout import kind_of
 from raftwright.archiver.settings import Command
 from raftwright.archiver.telling import HOST, parts_of
 from raftwright.errors import RaftwrightError, UsageError
 from raftwright.ledger.clock import tai
 from raftwright.rawfile.names import FileName
+from raftwright.transfer.naming import kind_of
 
 if TYPE_CHECKING:
     from raftwright.archiver.settings import Destination, Settings

@@ -9,20 +9,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from raftwright.archiver.chronicle import Chronicle
 from raftwright.archiver.delivering import Lanes
 from raftwright.archiver.gathering import Gatherer
 from raftwright.archiver.late_headers import LateHeaders
 from raftwright.archiver.places import NAME, Places
 from raftwright.archiver.planning import Planner
 from raftwright.archiver.reporting import Reporter
-from raftwright.archiver.role import Role
 from raftwright.archiver.settings import Settings
 from raftwright.archiver.telling import Teller
 from raftwright.archiver.watching import Watch
 from raftwright.errors import NotFoundError, RaftwrightError
 from raftwright.ledger import open_ledger, tai
 from raftwright.service import Service, bound
+from raftwright.service.chronicle import Chronicle
+from raftwright.service.role import Role
 from raftwright.transfer.digests import Digests
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class Archiver(Service):
         self._ends = False
         self._waiting: OrderedDict[int, tuple[float, bool]] = OrderedDict()
         """Images to look at: from when on, and whether they are late."""
+        self._looking = False
+        """Whether one is being looked at, which is none of those."""
         self._news = threading.Condition()
         self._readouts: dict[int, float] = {}
         """Images whose readout has ended, and when we saw it."""
@@ -80,7 +82,7 @@ class Archiver(Service):
         ledger.keep_alive()
         self._teller = Teller(self._publisher())
         self._closing.append(self._teller.close)
-        self.role = Role(ledger, settings.instrument, self._begins)
+        self.role = Role(ledger, f"{NAME}:{settings.instrument or '*'}", self._begins)
         self.digests = Digests()
         self.planner = Planner(settings.destinations, settings.commands)
         self.gatherer = Gatherer(ledger, places.root, self.planner, self.digests, self.metrics)
@@ -99,8 +101,9 @@ class Archiver(Service):
             ledger,
             self.role.name,
             self._take,
+            things=("image", "file", "header", "delivery"),
             active=lambda: self.active,
-            settled=lambda: not self._waiting and not self.late_headers.waiting,
+            settled=lambda: not self.waiting and not self.late_headers.waiting,
         )
         self.task("role", self.role.keep)
         self.task("gather", self._gather, waiting=self._overdue)
@@ -129,7 +132,7 @@ class Archiver(Service):
         self.metrics.gauge(
             "active", "1 where it is this archiver that works", read=lambda: float(self.active)
         )
-        self.metrics.gauge("images_waiting", "Images to look at", read=lambda: float(len(self._waiting)))
+        self.metrics.gauge("images_waiting", "Images to look at", read=lambda: float(self.waiting))
 
     def _publisher(self) -> Any:
         if not self.places.publish:
@@ -304,8 +307,8 @@ class Archiver(Service):
                 if time.monotonic() - swept >= self.settings.sweep:
                     self._sweep()
                     swept = time.monotonic()
-                for image_id, late in self._due(min(1.0, self.settings.sweep)):
-                    self._examine(image_id, late)
+                for image_id in self._due(min(1.0, self.settings.sweep)):
+                    self._examine(image_id)
                     task.beat()
                     if task.stopping.is_set():
                         return
@@ -314,8 +317,8 @@ class Archiver(Service):
                 task.wait(0.5)
             task.beat()
 
-    def _due(self, patience: float) -> list[tuple[int, bool]]:
-        """Images whose time has come; waits for one."""
+    def _due(self, patience: float) -> list[int]:
+        """Images whose time has come; waits for one. They stay among those that wait."""
         with self._news:
             if not self._waiting:
                 self._news.wait(patience)
@@ -325,9 +328,26 @@ class Archiver(Service):
                 first = min(when for when, _ in self._waiting.values())
                 self._news.wait(max(0.001, min(first - now, patience)))
                 return []
-            return [(image_id, self._waiting.pop(image_id)[1]) for image_id in due]
+            return due
 
-    def _examine(self, image_id: int, late: bool) -> None:
+    @property
+    def waiting(self) -> int:
+        """Images to look at, with the one that is looked at now."""
+        with self._news:
+            return len(self._waiting) + self._looking
+
+    def _examine(self, image_id: int) -> None:
+        with self._news:
+            _, late = self._waiting.pop(image_id, (0.0, False))
+            self._looking = True
+        try:
+            self._gather_one(image_id, late)
+        finally:
+            with self._news:
+                self._looking = False
+            self.chronicle.wake()
+
+    def _gather_one(self, image_id: int, late: bool) -> None:
         try:
             image, new, again = self.gatherer.examine(image_id, late=late or self._is_late(image_id))
         except NotFoundError:
@@ -346,7 +366,6 @@ class Archiver(Service):
         if image.state in ("complete", "lost"):
             with self._news:
                 self._readouts.pop(image_id, None)
-        self.chronicle.wake()
 
     def _is_late(self, image_id: int) -> bool:
         with self._news:
@@ -417,7 +436,7 @@ class Archiver(Service):
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do now."""
-        if self.phase != "running" or self._waiting or self.lanes is None:
+        if self.phase != "running" or self.waiting or self.lanes is None:
             return self.phase != "running"
         if self.watch is not None and not self.watch.swept:
             return not self.active
@@ -450,7 +469,7 @@ class Archiver(Service):
             "role": None if self.role is None else self.role.name,
             "active": self.active,
             "archive": str(self.places.root),
-            "images_waiting": len(self._waiting),
+            "images_waiting": self.waiting,
             "files_read": self.digests.taken,
             "destinations": destinations,
             "problems": problems,

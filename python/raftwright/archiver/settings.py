@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
-from raftwright.archiver.words import words_of
 from raftwright.errors import FormatError
 from raftwright.service.units import Seconds
+from raftwright.transfer.naming import CLASSES, KINDS, LAYOUT, Class, Instrument, What, check_layout
 from raftwright.transfer.place import Name, Place, Threads, Tries, check_times
+from raftwright.transfer.words import check_words, words_of
 
-__all__ = ["CLASSES", "LAYOUT", "Command", "Destination", "Settings", "What"]
+__all__ = ["Command", "Destination", "Settings"]
 
-What: TypeAlias = Literal["manifest", "header", "sidecar", "raw"]
-"""Kinds of files, in the order in which those of a CCD leave."""
-Class: TypeAlias = Literal["wavefront", "science", "guider"]
-
-CLASSES: Final[tuple[Class, ...]] = ("wavefront", "science", "guider")
-LAYOUT: Final = "{instrument}/{dayobs}/{obsid}/{file}"
-"""Names at a destination, unless it says otherwise: those of the observatory's buckets."""
-
-_Instrument: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")]
 _Argument: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4096)]
 
-_LAYOUT_WORDS: Final = frozenset({"instrument", "dayobs", "obsid", "file", "raft", "sensor"})
 _COMMAND_WORDS: Final = frozenset(
     {"file", "directory", "obsid", "dayobs", "instrument", "detector", "raft", "sensor", "crc32c"}
 )
@@ -40,15 +30,15 @@ class Destination(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
     layout: str = LAYOUT
     """Names below the root. `{instrument}`, `{dayobs}`, `{obsid}`, `{file}`, `{raft}`, `{sensor}` are filled
     in."""
-    instruments: list[_Instrument] = msgspec.field(default_factory=list)
+    instruments: list[Instrument] = msgspec.field(default_factory=list)
     """Only images of these; all by default."""
-    what: list[What] = msgspec.field(default_factory=lambda: ["manifest", "header", "sidecar", "raw"])
+    what: list[What] = msgspec.field(default_factory=lambda: list(KINDS))
     order: list[Class] = msgspec.field(default_factory=lambda: list(CLASSES))
     """Which CCDs go first, where several wait."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_layout(self.layout)
+        check_layout(self.layout)
         if not self.what:
             raise FormatError("what: names nothing to deliver; leave it out for all")
 
@@ -67,7 +57,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `{detector}`, `{raft}`, `{sensor}`, `{crc32c}` are filled in."""
     per: Literal["file", "image"] = "file"
     """For each raw file, or once for an image that is complete or as complete as it gets."""
-    instruments: list[_Instrument] = []
+    instruments: list[Instrument] = []
     priority: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Of two commands for a file the lower number is run first; they do not wait for each other."""
     concurrency: Threads = 2
@@ -81,7 +71,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         check_times(self.timeout, self.backoff, self.longest)
         for argument in self.run:
-            _check_words(argument, _COMMAND_WORDS, "run")
+            check_words(argument, _COMMAND_WORDS, "run")
         if words_of(self.run[0]):
             raise FormatError("run: the program itself is no {word}; name it")
 
@@ -122,18 +112,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f"parallel: destinations and commands want {wanted} at a time, more than {self.parallel}; "
                 "lower their concurrency"
             )
-
-
-def _check_layout(layout: str) -> None:
-    _check_words(layout, _LAYOUT_WORDS, "layout")
-    if not {"obsid", "file"} <= set(words_of(layout)):
-        raise FormatError("layout: has to have {obsid} and {file}, so that no two files have one name")
-    path = PurePosixPath(layout)
-    if path.is_absolute() or ".." in path.parts or "{file}" not in path.name or "\0" in layout:
-        raise FormatError(f"layout: {layout[:200]!a} is no relative name that ends with {{file}}")
-
-
-def _check_words(text: str, known: frozenset[str], key: str) -> None:
-    unknown = [word for word in words_of(text) if word not in known]
-    if unknown:
-        raise FormatError(f"{key}: {{{unknown[0]}}} is unknown; there are {', '.join(sorted(known))}")

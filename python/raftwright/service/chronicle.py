@@ -1,13 +1,13 @@
 """What changed in the ledger, read behind a cursor that lasts: nobody needs to be told for it to be seen.
 
-Files and headers that came are looked at; images that are settled are told to the others. The cursor moves
-once all of it is done: what was read by somebody who died is read again."""
+The cursor moves once all that follows from what was read is done: what was read by somebody who died is read
+again."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 from raftwright.errors import RaftwrightError
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Chronicle"]
 
-_log = logging.getLogger("raftwright.archiver")
+_log = logging.getLogger("raftwright.service")
 
 _BATCH: Final = 500
 _LOOK: Final = 1.0
 _LONG: Final = 60.0
-_THINGS: Final = ("image", "file", "header", "delivery")
 
 
 class Chronicle:
-    """A task, `read`, that hands events of the ledger to `take`, a batch at a time.
+    """A task, `read`, that hands events of the ledger about some things to `take`, a batch at a time.
 
-    `settled` says whether all that was taken is done: only then the cursor moves.
+    `name` is that of the cursor. `active` says whether to read; `settled` whether all that was taken is
+    done: only then the cursor moves.
     """
 
     def __init__(
@@ -39,12 +39,14 @@ class Chronicle:
         name: str,
         take: Callable[[list[EventRow]], None],
         *,
+        things: Collection[str],
         active: Callable[[], bool],
         settled: Callable[[], bool],
     ) -> None:
         self._ledger = ledger
         self._name = name
         self._take = take
+        self._things = tuple(things)
         self._active = active
         self._settled = settled
         self._wanted = threading.Event()
@@ -98,7 +100,7 @@ class Chronicle:
             self._anew, self.number = False, -1
         if self.number < 0:
             self.number = self._unsaved = self._ledger.events.cursor(self._name)
-        rows = self._ledger.events.after(self.number, _BATCH, _THINGS)
+        rows = self._ledger.events.after(self.number, _BATCH, self._things)
         if rows:
             self._take(rows)
             self.number = rows[-1].number

@@ -1,4 +1,4 @@
-"""Whether it is this archiver that works: of several for one instrument one does, the others wait."""
+"""Whether it is this one that works: of several services for one thing one does, the others wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Role"]
 
-_log = logging.getLogger("raftwright.archiver")
+_log = logging.getLogger("raftwright.service")
 
 _LOOK: Final = 1.0
 """Seconds between two looks."""
@@ -26,8 +26,8 @@ class Role:
     """A role in the ledger, taken when it is free. `keep` is its task; `begun` is called when it is ours from
     now on, and when the ledger is another than before: it was restored, or made anew."""
 
-    def __init__(self, ledger: Ledger, instrument: str, begun: Callable[[], None]) -> None:
-        self.name = f"archiver:{instrument or '*'}"
+    def __init__(self, ledger: Ledger, name: str, begun: Callable[[], None]) -> None:
+        self.name = name
         self.active = False
         """Whether it is ours."""
         self.trouble = ""
@@ -44,10 +44,10 @@ class Role:
             _log.warning("the ledger is another than before; all of it is compared again")
             self._begun()
         if self.active and not was:
-            _log.info("this archiver is the one that works (%s)", self.name)
+            _log.info("this is the one that works as %s", self.name)
             self._begun()
         elif was and not self.active:
-            _log.warning("another archiver works as %s; this one waits", self.name)
+            _log.warning("another works as %s; this one waits", self.name)
 
     def keep(self, task: Task) -> None:
         """The task. Without the ledger for as long as a lease lasts, somebody else may work by now."""
