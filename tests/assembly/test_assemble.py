@@ -81,6 +81,7 @@ def with_source(
 def test_every_pixel_is_where_it_says_it_belongs(
     camera: str, locations: list[str], detectors: list[str], threads: int
 ) -> None:
+    """D025: boards of three, two and one CCD."""
     image = raftwright.assemble(small(camera, locations), threads=threads)
     assert [ccd.name for ccd in image] == detectors
     assert image.missing_pixels == 0

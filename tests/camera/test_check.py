@@ -247,6 +247,7 @@ CONTRADICTIONS = {
 
 @pytest.mark.parametrize("what", CONTRADICTIONS)
 def test_contradictions_are_named_with_their_place(what: str, edited: Edit) -> None:
+    """D039: also an order of channels that is no permutation."""
     old, new, message = CONTRADICTIONS[what]
     problems = edited(old, new)
     assert any(message in problem for problem in problems), problems

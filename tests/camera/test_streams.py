@@ -36,6 +36,7 @@ def expected_channel(board: Board, auxtel: bool, p: int) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("name", "location"), BOARDS)
 def test_decode_order(name: str, location: str) -> None:
+    """D039, D025: science, guider, wavefront and AuxTel boards, each by its own line of the profile."""
     board = camera(name).board(location)
     auxtel = len(board.detectors) == 1
     wanted = 16 * {"science": 3, "guider": 2, "wavefront": 1}[board.kind]

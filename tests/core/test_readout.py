@@ -86,7 +86,23 @@ def test_arrays_outlive_everything_else() -> None:
     assert np.array_equal(plane.ravel(), _core.unpack_reference(layout, packed)[3])
 
 
+@pytest.mark.parametrize("samples", [1, 2, 7, 63, 64, 65, 1024, 64 * 20 - 1, 64 * 20])
+def test_any_size_of_chunks_gives_the_same_pixels(samples: int) -> None:
+    """D028: from one sample of all channels to the whole stream at once."""
+    layout = LAYOUTS["science"]
+    packed = np.random.default_rng(28).bytes(64 * 20 * layout.sample_bytes)
+    readout = _core.Readout(layout, 64, 20, pixels=True, compressed=True)
+    step = samples * layout.sample_bytes
+    for start in range(0, len(packed), step):
+        readout.add(start, packed[start : start + step])
+    readout.finish()
+    assert readout.complete
+    found = np.stack([readout.plane(k).ravel() for k in range(48)])
+    assert np.array_equal(found, _core.unpack_reference(layout, packed))
+
+
 def test_many_python_threads_add_at_once() -> None:
+    """D021."""
     layout = LAYOUTS["science"]
     width, height = 64, 300
     packed = np.random.default_rng(6).bytes(width * height * layout.sample_bytes)
@@ -154,6 +170,7 @@ def test_planes_may_lie_in_memory_of_the_callers() -> None:
 
 
 def test_memory_that_cannot_hold_the_planes_is_refused() -> None:
+    """D034."""
     layout = LAYOUTS["mini"]
     needed = _core.planes_bytes(8, 10, 10)
     assert needed >= 8 * 10 * 10 * 4

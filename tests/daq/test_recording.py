@@ -180,6 +180,7 @@ def test_recorded_gaps_and_salvage(recording: Path, kept: int, expected: list[tu
 
 
 def test_a_missing_file(recording: Path) -> None:
+    """D034: at once, by its name."""
     (recording / "22-2.raw").unlink()
     with pytest.raises(NotFoundError, match=r"22-2\.raw: the file is not there"):
         open_recording(recording).source("22/2")

@@ -72,6 +72,7 @@ def copy_of(image: DaqImage, kind: Callable[..., MemoryImage]) -> MemoryImage:
 
 
 def test_the_smallest_store_fulfils_the_contract(memory: MemoryImage, comcam: Camera) -> None:
+    """D029: the one contract of all back-ends."""
     store: Store = MemoryStore([memory])
     contract.assert_store(store, comcam)
 

@@ -33,6 +33,7 @@ from raftwright.ledger import open_ledger
 def test_units_of_one_that_is_killed_are_taken_over(
     daq: HandStore, serve: Serve, run: Run, forward: Forward, out: Path, ledger: Path, tmp_path: Path
 ) -> None:
+    """D040: within three seconds, by another that was told nothing; what was done is not done again."""
     server = serve()
     (done,) = daq.add(1)
     image = daq.make(2)
@@ -129,6 +130,7 @@ def test_two_with_journals_of_their_own_write_every_file_once(
 def test_two_with_one_journal_share_the_work(
     daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
+    """D019: the second needs nothing but the same settings."""
     server = serve()
     for number in range(1, 17):
         image = daq.make(number)

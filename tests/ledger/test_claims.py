@@ -98,6 +98,7 @@ def test_a_name_that_is_none_gets_no_identity(ledger: Ledger) -> None:
 
 
 def test_two_take_no_unit_twice(url: str, opened: Open) -> None:
+    """D179."""
     keys = [UnitKey(name_of(number), "", f"22/{board}") for number in range(60) for board in range(3)]
     taken: list[list[UnitKey]] = [[], [], []]
 

@@ -263,6 +263,7 @@ while True:
 def test_a_killed_writer_leaves_whole_pairs_and_nothing_else(
     whole: DaqImage, camera: Camera, tmp_path: Path
 ) -> None:
+    """D010, D051: what is compressed is a new file, named when it is whole."""
     from raftwright.daq import write_recording
 
     recording = write_recording(tmp_path / whole.info.name, whole).path

@@ -368,6 +368,8 @@ def test_unwritable(science: Any, image: Callable[..., DaqImage], tmp_path: Path
 def test_one_ccd_that_fails_holds_up_no_other(
     science: Any, image: Callable[..., DaqImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """D037."""
+
     def failing(camera: Camera, detector: Detector, *args: Any, **settings: Any) -> bytes:
         if detector.name == "R22_S01":
             raise FormatError("a header that cannot be made")
@@ -407,6 +409,7 @@ def test_disk_full(science: Any, image: Callable[..., DaqImage], tmp_path: Path)
 def test_many_at_once_into_one_directory(
     science: Any, image: Callable[..., DaqImage], tmp_path: Path
 ) -> None:
+    """D021."""
     source = image(science)
     first = write_image(source, tmp_path, durable=False)
     before = snapshot(tmp_path)

@@ -82,6 +82,7 @@ def test_it_keeps_them_with_gaps_and_under_faults(
 def test_long_catalogues_come_in_parts(
     serve: Serve, connect: Connect, still: SimulatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """D170."""
     import raftwright.stream.client as module
 
     monkeypatch.setattr(module, "_PAGE", 2)

@@ -71,6 +71,7 @@ def test_greeting(serve: Serve, plain: Connect, still: SimulatedStore) -> None:
 def test_a_client_of_other_versions_is_refused_by_name(
     serve: Serve, plain: Connect, still: SimulatedStore, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """D170."""
     client = plain(serve(still).endpoint)
     for _ in range(3):
         header, answer = client.ask(Type.HELLO, {"versions": [2, 3]})
