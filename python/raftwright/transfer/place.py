@@ -170,10 +170,11 @@ def _check_s3(place: Place) -> None:
 def _check_webdav(place: Place) -> None:
     try:
         parts = urlsplit(place.root)
-        usable = bool(parts.hostname) and not parts.username and (parts.port or 1) > 0
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        usable = usable and not (parts.username or parts.query or parts.fragment)
     except ValueError:
         usable = False
-    if not usable or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+    if not usable:
         raise FormatError(
             f"root: {place.root[:200]!a} is no https://HOST/PATH; users and passwords stand apart"
         )
