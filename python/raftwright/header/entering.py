@@ -43,6 +43,7 @@ class LedgerLog:
             "physical_filter": values.get("FILTER"),
             "target": values.get("OBJECT"),
             "group_id": values.get("GROUPID"),
+            "cur_index": values.get("CURINDEX"),
             "ra": values.get("RA"),
             "dec": values.get("DEC"),
         }

@@ -12,6 +12,7 @@ from raftwright.ledger.claims import Claims
 from raftwright.ledger.clock import tai
 from raftwright.ledger.leases import LEASE
 from raftwright.ledger.ledger import Ledger, open_ledger
+from raftwright.ledger.replicas import ENDPOINT
 from raftwright.ledger.rows import (
     AttemptRow,
     DeliveryPlan,
@@ -23,13 +24,18 @@ from raftwright.ledger.rows import (
     HeaderRow,
     ImageFacts,
     ImageRow,
+    IngestPlan,
+    IngestRow,
     QuarantineRow,
+    ReplicaRow,
     SourceFacts,
     SourceRow,
+    TagRow,
 )
 from raftwright.ledger.units import Claim, Entry, Outcome, Unit, UnitKey
 
 __all__ = [
+    "ENDPOINT",
     "LEASE",
     "AttemptRow",
     "Claim",
@@ -44,11 +50,15 @@ __all__ = [
     "HeaderRow",
     "ImageFacts",
     "ImageRow",
+    "IngestPlan",
+    "IngestRow",
     "Ledger",
     "Outcome",
     "QuarantineRow",
+    "ReplicaRow",
     "SourceFacts",
     "SourceRow",
+    "TagRow",
     "Unit",
     "UnitKey",
     "facts_of",

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from raftwright.ledger.database import Database
     from raftwright.ledger.images import Images
 
-__all__ = ["Files"]
+__all__ = ["FILE_FIELDS", "FILE_FROM", "FILE_SELECT", "Files"]
 
-_FILE: Final = (
+FILE_SELECT: Final = (
     "image.obsid, image.daq_id, file.location, file.detector, file.version, file.path, file.bytes, "
     "file.adler32, file.crc32c, file.missing, file.status, file.replaces, file.replaced_by, "
-    "file.written_tai, file.kind, file.verified_tai, file.id"
+    "file.written_tai, file.kind, file.verified_tai, file.id, file.image_id"
 )
-_FIELDS: Final = (
+FILE_FIELDS: Final = (
     *("image", "daq_id", "location", "detector", "version", "path", "bytes", "adler32", "crc32c", "missing"),
-    *("status", "replaces", "replaced_by", "written", "kind", "verified", "id"),
+    *("status", "replaces", "replaced_by", "written", "kind", "verified", "id", "image_id"),
 )
-_FROM: Final = "FROM file JOIN image ON image.id = file.image_id"
+FILE_FROM: Final = "FROM file JOIN image ON image.id = file.image_id"
 _COLUMNS: Final = (
     *("image_id", "kind", "detector", "location", "version", "path", "bytes", "adler32", "crc32c", "missing"),
     *("status", "replaces", "written_tai", "verified_tai"),
@@ -233,17 +233,17 @@ class Files:
 
     def all_verified(self, paths: Iterable[str]) -> int:
         """The sums of these files were found to hold; how many of them the ledger knows."""
-        moment = tai()
-        listed = [plain_path(path) for path in paths]
+        listed = list(paths)
+        return self._database.change(lambda transaction: self.all_verified_in(transaction, listed))
 
-        def work(transaction: Transaction) -> int:
-            known = 0
-            for part in parts(listed):
-                among, values = transaction.among("path", part)
-                known += transaction.run(f"UPDATE file SET verified_tai = ? WHERE {among}", (moment, *values))
-            return known
-
-        return self._database.change(work)
+    @staticmethod
+    def all_verified_in(transaction: Transaction, paths: Iterable[str]) -> int:
+        """The same within a transaction."""
+        moment, known = tai(), 0
+        for part in parts(plain_path(path) for path in paths):
+            among, values = transaction.among("path", part)
+            known += transaction.run(f"UPDATE file SET verified_tai = ? WHERE {among}", (moment, *values))
+        return known
 
     def lost(self, path: str, reason: str = "") -> bool:
         """A file is not there any more: its detector is missing, its source is to be fetched again. False
@@ -256,7 +256,7 @@ class Files:
         def work(transaction: Transaction) -> bool:
             row = transaction.one(
                 "SELECT file.image_id, image.obsid, image.dayobs, file.status, file.detector, file.location,"
-                f" file.kind, file.replaced_by {_FROM} WHERE file.path = ?",
+                f" file.kind, file.replaced_by {FILE_FROM} WHERE file.path = ?",
                 (path,),
             )
             if row is None or row[3] == status:
@@ -338,10 +338,11 @@ class Files:
         if kind is not None:
             where, values = f"{where} AND file.kind = ?", (*values, kind)
         for row in self._database.read(
-            f"SELECT {_FILE} {_FROM} {where} ORDER BY image.obsid, file.detector, file.version, file.path",
+            f"SELECT {FILE_SELECT} {FILE_FROM} {where}"
+            " ORDER BY image.obsid, file.detector, file.version, file.path",
             values,
         ):
-            yield FileRow(**dict(zip(_FIELDS, row, strict=True)))
+            yield FileRow(**dict(zip(FILE_FIELDS, row, strict=True)))
 
 
 def _plain(row: FileRow) -> FileRow:

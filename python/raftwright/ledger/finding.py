@@ -38,6 +38,7 @@ _FACTS: Final[Mapping[str, str]] = {
     "physical_filter": "FILTER",
     "target": "OBJECT",
     "group_id": "GROUPID",
+    "cur_index": "CURINDEX",
     "ra": "RA",
     "dec": "DEC",
 }

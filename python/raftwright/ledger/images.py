@@ -36,6 +36,7 @@ _FACTS: Final[Mapping[str, type]] = {
     "group_id": str,
     "ra": float,
     "dec": float,
+    "cur_index": int,
 }
 
 
@@ -313,14 +314,24 @@ class Images:
 
         Raises NotFoundError.
         """
-
-        def work(transaction: Transaction) -> None:
-            verdict = judge_in(transaction, image_id, late=late, verified=verified)
-            if verdict is not None:
-                self.move_in(transaction, image_id, verdict.state, verdict.reason, verdict.detail, at)
-
-        self._database.change(work)
+        self._database.change(
+            lambda transaction: self.judge_in(transaction, image_id, late=late, verified=verified, at=at)
+        )
         return self.by_id(image_id)
+
+    def judge_in(
+        self,
+        transaction: Transaction,
+        image_id: int,
+        *,
+        late: bool = False,
+        verified: bool = False,
+        at: float | None = None,
+    ) -> None:
+        """The same within a transaction."""
+        verdict = judge_in(transaction, image_id, late=late, verified=verified)
+        if verdict is not None:
+            self.move_in(transaction, image_id, verdict.state, verdict.reason, verdict.detail, at)
 
     def times(
         self,
@@ -338,8 +349,8 @@ class Images:
 
     def facts(self, obsid: str, **facts: Any) -> int:
         """Enters what the header knows: image_type, exposure_time, physical_filter, target, group_id, ra,
-        dec; how many images of that name there are, as `times`. What is None, or no number where one
-        is due, is left out."""
+        dec, cur_index; how many images of that name there are, as `times`. What is None, or no number where
+        one is due, is left out."""
         unknown = set(facts) - set(_FACTS)
         if unknown:
             raise UsageError(f"{obsid}: {sorted(unknown)} are no facts; there are {', '.join(_FACTS)}")
@@ -351,6 +362,9 @@ class Images:
         for name, value in given.items():
             if _FACTS.get(name, float) is str:
                 values[name] = clean(str(value), 200)
+            elif _FACTS.get(name, float) is int:
+                if isinstance(value, int) and 0 <= value < 1 << 31:
+                    values[name] = int(value)
             elif isinstance(value, int | float) and math.isfinite(value):
                 values[name] = float(value)
         if not values:

@@ -15,9 +15,12 @@ from raftwright.ledger.files import Files
 from raftwright.ledger.headers import Headers
 from raftwright.ledger.history import Attempts, Events
 from raftwright.ledger.images import Images
+from raftwright.ledger.ingests import Ingests
 from raftwright.ledger.leases import LEASE, Leases
 from raftwright.ledger.quarantine import Quarantine
+from raftwright.ledger.replicas import Replicas
 from raftwright.ledger.roles import Roles
+from raftwright.ledger.tags import Tags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +104,9 @@ class Ledger:
         self.claims = Claims(database, self.leases, self.images, self.files)
         self.headers = Headers(database)
         self.deliveries = Deliveries(database, self.leases)
+        self.replicas = Replicas(database, self.leases)
+        self.ingests = Ingests(database, self.leases)
+        self.tags = Tags(database)
         self.attempts = Attempts(database)
         self.events = Events(database)
         self.quarantine = Quarantine(database)
@@ -144,6 +150,7 @@ class Ledger:
             if not self._read_only:
                 self.claims.give_back()
                 self.deliveries.give_back()
+                self.ingests.give_back()
                 self.roles.give_up()
                 self.database.change(
                     lambda transaction: transaction.run("DELETE FROM owner WHERE name = ?", (self.owner,))

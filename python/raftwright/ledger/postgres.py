@@ -59,12 +59,23 @@ _IDLE: Final = 30
 _LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError)
 
 _BIG: Final = (
-    *("id", "image_id", "number", "bytes", "expected", "received", "created", "missing", "missing_pixels"),
+    *(
+        "id",
+        "image_id",
+        "file_id",
+        "number",
+        "bytes",
+        "expected",
+        "received",
+        "created",
+        "missing",
+        "missing_pixels",
+    ),
     *("started", "exposure_id", "count"),
 )
 _INTEGERS: Final = (
     *("version", "attempts", "dayobs", "seqnum", "priority", "rank", "pid"),
-    *("expected_sources", "expected_detectors"),
+    *("expected_sources", "expected_detectors", "cur_index", "custodial", "code", "pinned"),
 )
 _NUMBERS: Final = ("next_try", "renewed", "exposure_time", "ra", "dec")
 _BY_INDEX: Final = "; ".join(

@@ -18,9 +18,13 @@ __all__ = [
     "HeaderRow",
     "ImageFacts",
     "ImageRow",
+    "IngestPlan",
+    "IngestRow",
     "QuarantineRow",
+    "ReplicaRow",
     "SourceFacts",
     "SourceRow",
+    "TagRow",
     "dayobs_of",
     "plain_id",
     "plain_path",
@@ -107,6 +111,8 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str | None
     ra: float | None
     dec: float | None
+    cur_index: int | None
+    """Which exposure of its group it is, from 1 on."""
 
 
 class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +173,8 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True):
     """When its sums were last found to hold, TAI."""
     id: int = 0
     """Its number in the ledger."""
+    image_id: int = 0
+    """That of its image."""
 
 
 class HeaderRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,3 +269,99 @@ class QuarantineRow(msgspec.Struct, frozen=True, kw_only=True):
     first_tai: float
     last_tai: float
     count: int
+
+
+class ReplicaRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy of a file at an endpoint."""
+
+    id: int
+    image_id: int
+    file_id: int
+    obsid: str
+    path: str
+    """Of the file in the archive."""
+    endpoint: str
+    """Its plain name, without `endpoint:`."""
+    target: str
+    """Its name there."""
+    bytes: int
+    crc32c: str
+    adler32: str
+    state: str
+    """See `raftwright.ledger.states.ReplicaState`."""
+    reason: str
+    custodial: int
+    """1: the endpoint keeps it so that nobody can change it."""
+    verified_tai: float
+    """When it was first found there as it should be."""
+    checked_tai: float
+    """When it was last read there."""
+
+
+class IngestPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that belongs into a Butler repository."""
+
+    image_id: int
+    """0: of no image that the ledger knows."""
+    repository: str
+    path: str
+    file_id: int = 0
+    """0: none of the ledger's files."""
+    detector: str = ""
+    kind: Literal["raw", "guider"] = "raw"
+    crc32c: str = ""
+    bytes: int = 0
+    priority: int = 0
+    """Lower goes first."""
+    observed_tai: float | None = None
+    """When it was taken; begin, trigger or announcement of its image if that is not given."""
+
+
+class IngestRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that belongs into a Butler repository, as it stands."""
+
+    id: int
+    image_id: int
+    file_id: int
+    obsid: str
+    """Empty where it is of no image."""
+    instrument: str
+    exposure_id: int
+    repository: str
+    path: str
+    uri: str
+    """Where it is in the repository; empty until it is ingested."""
+    detector: str
+    kind: str
+    crc32c: str
+    bytes: int
+    priority: int
+    state: str
+    """See `raftwright.ledger.states.IngestState`."""
+    reason: str
+    code: int
+    """As imageInOODS tells it."""
+    attempts: int
+    owner: str
+    next_try: float
+    """TAI before which it is not tried again; of one that waits, until when it does."""
+    dataset_id: str
+    run: str
+    dataset_type: str
+    pinned: int
+    queued_tai: float
+    ingested_tai: float | None
+    observed_tai: float
+    removed_tai: float | None
+
+
+class TagRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An image, or a detector of it, that is kept under a name."""
+
+    name: str
+    image_id: int
+    obsid: str
+    detector: str
+    """Empty: all of them."""
+    reason: str
+    tagged_tai: float

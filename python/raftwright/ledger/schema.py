@@ -1,10 +1,10 @@
-"""The tables of the ledger, version 1: the one definition, for SQLite and PostgreSQL.
+"""The tables of the ledger, version 2: the one definition, for SQLite and PostgreSQL.
 
 Migrations (`raftwright.ledger.migrations`) lead to it, and `ddl/*.sql` are printed from it, so that a new
 ledger is made without SQLAlchemy; tests compare all three.
 
 Columns `*_tai` are seconds since 1970-01-01T00:00:00 TAI. `dayobs` is that of the image name. Nothing but
-`owner`, `role` and `early` is ever deleted; `event` is only appended to.
+`owner`, `role`, `early` and `tag` is ever deleted; `event` is only appended to.
 """
 
 from __future__ import annotations
@@ -89,9 +89,11 @@ image = Table(
     Column("group_id", String),
     Column("ra", Float),
     Column("dec", Float),
+    Column("cur_index", Integer),  # CURINDEX: which exposure of its group it is, from 1 on
     UniqueConstraint("obsid", "daq_id"),
     Index("image_night", "dayobs", "state"),
     Index("image_unsettled", "state", "announced_tai"),
+    Index("image_group", "group_id"),
 )
 
 source = Table(
@@ -246,9 +248,8 @@ event = Table(
     Column("image_id", _Key),
     Column("obsid", String, nullable=False, server_default=""),
     Column("dayobs", Integer, nullable=False, server_default="0"),
-    Column(
-        "thing", String, nullable=False
-    ),  # image, source, detector, file, header, delivery, quarantine, role
+    # image, source, detector, file, header, delivery, replica, ingest, tag, quarantine, role
+    Column("thing", String, nullable=False),
     Column("subject", String, nullable=False, server_default=""),
     Column("old", String, nullable=False, server_default=""),
     Column("new", String, nullable=False),
@@ -287,6 +288,98 @@ early = Table(
     Column("obsid", String, primary_key=True),
     Column("facts", Text, nullable=False),  # JSON: columns of image
     Column("told_tai", Float, nullable=False),
+)
+
+# A copy of a file at an endpoint, verified there. Its queue is `delivery`, destination `endpoint:<name>`.
+replica = Table(
+    "replica",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    _image_id(),
+    Column("file_id", _Key, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("target", String, nullable=False),  # its name there
+    Column("bytes", BigInteger, nullable=False),
+    Column("crc32c", String, nullable=False),
+    Column("adler32", String, nullable=False, server_default=""),
+    _state("replica", "verified"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("custodial", Integer, nullable=False, server_default="0"),  # 1: nobody can change it there
+    Column("verified_tai", Float, nullable=False),  # when it was first found there as it should be
+    Column("checked_tai", Float, nullable=False),  # when it was last read there
+    UniqueConstraint("file_id", "endpoint"),
+    Index("replica_scrub", "endpoint", "state", "checked_tai"),
+    Index("replica_image", "image_id"),
+    postgresql_with={"fillfactor": 75},
+)
+
+_UNDER_WAY = text("state NOT IN ('ingested', 'removed')")
+_GOES_FIRST = text("state = 'ingested' AND pinned = 0")
+
+# A file that belongs into a Butler repository, and what came of it.
+ingest = Table(
+    "ingest",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    _image_id(),  # 0: of no image
+    Column("file_id", _Key, nullable=False, server_default="0"),  # 0: none of the ledger's
+    Column("repository", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("uri", Text, nullable=False, server_default=""),  # where it is in the repository
+    Column("detector", String, nullable=False, server_default=""),
+    Column("kind", String, nullable=False, server_default="raw"),  # raw, guider
+    Column("crc32c", String, nullable=False, server_default=""),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
+    Column("priority", Integer, nullable=False, server_default="0"),  # lower goes first
+    _state("ingest", "queued"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("code", Integer, nullable=False, server_default="0"),  # as imageInOODS tells it
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("owner", String, nullable=False, server_default=""),
+    Column("next_try", Float, nullable=False, server_default="0"),  # of `waiting`: until when
+    Column("dataset_id", String, nullable=False, server_default=""),
+    Column("run", String, nullable=False, server_default=""),
+    Column("dataset_type", String, nullable=False, server_default=""),
+    Column("pinned", Integer, nullable=False, server_default="0"),
+    Column("queued_tai", Float, nullable=False),
+    Column("ingested_tai", Float),
+    Column("observed_tai", Float, nullable=False),
+    Column("removed_tai", Float),
+    UniqueConstraint("repository", "path", "crc32c"),
+    # What is done is in none of the first: the queue stays short however long the history is.
+    Index(
+        "ingest_queue",
+        *("repository", "state", "priority", "image_id"),
+        sqlite_where=_UNDER_WAY,
+        postgresql_where=_UNDER_WAY,
+    ),
+    Index(
+        "ingest_observed",
+        *("repository", "observed_tai"),
+        sqlite_where=_GOES_FIRST,
+        postgresql_where=_GOES_FIRST,
+    ),
+    Index(
+        "ingest_age",
+        *("repository", "ingested_tai"),
+        sqlite_where=_GOES_FIRST,
+        postgresql_where=_GOES_FIRST,
+    ),
+    Index("ingest_image", "image_id", "detector"),
+    postgresql_with={"fillfactor": 75},
+)
+
+# What people want kept, under a name: an image, or a detector of it.
+tag = Table(
+    "tag",
+    metadata,
+    _image_id(primary_key=True),
+    Column("detector", String, primary_key=True, server_default=""),  # empty: all of them
+    Column("name", String, primary_key=True),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("tagged_tai", Float, nullable=False),
+    Index("tag_name", "name"),
+    sqlite_with_rowid=False,
 )
 
 information = Table(

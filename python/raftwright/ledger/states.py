@@ -16,13 +16,15 @@ __all__ = [
     "DetectorState",
     "HeaderState",
     "ImageState",
+    "IngestState",
+    "ReplicaState",
     "SourceState",
     "Thing",
     "check",
     "sources_of",
 ]
 
-Thing: TypeAlias = Literal["image", "source", "detector", "header", "delivery"]
+Thing: TypeAlias = Literal["image", "source", "detector", "header", "delivery", "replica", "ingest"]
 
 ImageState: TypeAlias = Literal["announced", "capturing", "complete", "incomplete", "lost"]
 """`announced`: the DAQ has it. `capturing`: work on it has begun. `complete`: every expected detector is
@@ -47,6 +49,25 @@ HeaderState: TypeAlias = Literal["expected", "missing", "partial", "complete"]
 DeliveryState: TypeAlias = Literal["queued", "sending", "delivered", "failed", "conflict"]
 """`failed`: given up after the last try, until somebody asks for it again. `conflict`: the destination has
 another content under the name; it is left as it is."""
+
+ReplicaState: TypeAlias = Literal["verified", "damaged", "lost", "removed"]
+"""`verified`: it was read there and is what it should be. `damaged`: its sums do not hold there. `lost`: it
+is not there any more. `removed`: it was taken away on purpose."""
+
+IngestState: TypeAlias = Literal[
+    "queued",
+    "ingesting",
+    "waiting",
+    "ingested",
+    "failed",
+    "conflict",
+    "unsupported",
+    "leaving",
+    "removed",
+]
+"""`waiting`: for the exposure that it belongs to. `failed`: given up after the last try, until somebody asks
+for it again. `conflict`: the repository has it with another content. `unsupported`: nothing that it can be
+ingested as. `leaving`: it is being removed, and may be half there. `removed`: it is not there any more."""
 
 EDGES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     "image": {
@@ -87,6 +108,25 @@ EDGES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
         "delivered": frozenset({"queued"}),
         "failed": frozenset({"queued"}),
         "conflict": frozenset({"queued"}),
+    },
+    "replica": {
+        "verified": frozenset({"damaged", "lost", "removed"}),
+        "damaged": frozenset({"verified", "lost", "removed"}),
+        "lost": frozenset({"verified", "damaged", "removed"}),
+        # Somebody wants it there after all.
+        "removed": frozenset({"verified"}),
+    },
+    "ingest": {
+        "queued": frozenset({"ingesting"}),
+        "ingesting": frozenset({"queued", "waiting", "ingested", "failed", "conflict", "unsupported"}),
+        "waiting": frozenset({"queued", "failed"}),
+        # The audit found that the repository has it not, or an operator asked for it again.
+        "ingested": frozenset({"leaving", "queued"}),
+        "failed": frozenset({"queued"}),
+        "conflict": frozenset({"queued"}),
+        "unsupported": frozenset({"queued"}),
+        "leaving": frozenset({"removed", "ingested"}),
+        "removed": frozenset({"queued"}),
     },
 }
 """For each thing: where each state may go."""

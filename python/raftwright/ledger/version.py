@@ -8,7 +8,7 @@ from raftwright.errors import FormatError
 
 __all__ = ["APPLICATION", "JOURNAL", "REVISION", "VERSION", "check_version"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """What this release reads and writes."""
 
 APPLICATION: Final = 0x52574C31
@@ -17,7 +17,7 @@ APPLICATION: Final = 0x52574C31
 JOURNAL: Final = 0x52574A31
 """The journal of a forwarder of before: "RWJ1"."""
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The migration that leads to it."""
 
 

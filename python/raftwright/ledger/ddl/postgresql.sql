@@ -141,9 +141,11 @@ CREATE TABLE image (
     group_id VARCHAR,
     ra FLOAT,
     dec FLOAT,
+    cur_index INTEGER,
     PRIMARY KEY (id),
     UNIQUE (obsid, daq_id)
 );
+CREATE INDEX image_group ON image (group_id);
 CREATE INDEX image_night ON image (dayobs, state);
 CREATE INDEX image_unsettled ON image (state, announced_tai);
 CREATE TABLE information (
@@ -151,6 +153,40 @@ CREATE TABLE information (
     value VARCHAR NOT NULL,
     PRIMARY KEY (name)
 );
+CREATE TABLE ingest (
+    id BIGSERIAL NOT NULL,
+    image_id BIGINT NOT NULL,
+    file_id BIGINT DEFAULT '0' NOT NULL,
+    repository VARCHAR NOT NULL,
+    path VARCHAR NOT NULL,
+    uri TEXT DEFAULT '' NOT NULL,
+    detector VARCHAR DEFAULT '' NOT NULL,
+    kind VARCHAR DEFAULT 'raw' NOT NULL,
+    crc32c VARCHAR DEFAULT '' NOT NULL,
+    bytes BIGINT DEFAULT '0' NOT NULL,
+    priority INTEGER DEFAULT '0' NOT NULL,
+    state VARCHAR DEFAULT 'queued' NOT NULL CONSTRAINT ingest_state_is_known CHECK (state IN ('queued', 'ingesting', 'waiting', 'ingested', 'failed', 'conflict', 'unsupported', 'leaving', 'removed')),
+    reason TEXT DEFAULT '' NOT NULL,
+    code INTEGER DEFAULT '0' NOT NULL,
+    attempts INTEGER DEFAULT '0' NOT NULL,
+    owner VARCHAR DEFAULT '' NOT NULL,
+    next_try FLOAT DEFAULT '0' NOT NULL,
+    dataset_id VARCHAR DEFAULT '' NOT NULL,
+    run VARCHAR DEFAULT '' NOT NULL,
+    dataset_type VARCHAR DEFAULT '' NOT NULL,
+    pinned INTEGER DEFAULT '0' NOT NULL,
+    queued_tai FLOAT NOT NULL,
+    ingested_tai FLOAT,
+    observed_tai FLOAT NOT NULL,
+    removed_tai FLOAT,
+    PRIMARY KEY (id),
+    UNIQUE (repository, path, crc32c)
+)
+ WITH (fillfactor = 75);
+CREATE INDEX ingest_age ON ingest (repository, ingested_tai) WHERE state = 'ingested' AND pinned = 0;
+CREATE INDEX ingest_image ON ingest (image_id, detector);
+CREATE INDEX ingest_observed ON ingest (repository, observed_tai) WHERE state = 'ingested' AND pinned = 0;
+CREATE INDEX ingest_queue ON ingest (repository, state, priority, image_id) WHERE state NOT IN ('ingested', 'removed');
 CREATE TABLE owner (
     name VARCHAR NOT NULL,
     host VARCHAR NOT NULL,
@@ -172,6 +208,26 @@ CREATE TABLE quarantine (
     PRIMARY KEY (id),
     UNIQUE (what, name_hex)
 );
+CREATE TABLE replica (
+    id BIGSERIAL NOT NULL,
+    image_id BIGINT NOT NULL,
+    file_id BIGINT NOT NULL,
+    endpoint VARCHAR NOT NULL,
+    target VARCHAR NOT NULL,
+    bytes BIGINT NOT NULL,
+    crc32c VARCHAR NOT NULL,
+    adler32 VARCHAR DEFAULT '' NOT NULL,
+    state VARCHAR DEFAULT 'verified' NOT NULL CONSTRAINT replica_state_is_known CHECK (state IN ('verified', 'damaged', 'lost', 'removed')),
+    reason TEXT DEFAULT '' NOT NULL,
+    custodial INTEGER DEFAULT '0' NOT NULL,
+    verified_tai FLOAT NOT NULL,
+    checked_tai FLOAT NOT NULL,
+    PRIMARY KEY (id),
+    UNIQUE (file_id, endpoint)
+)
+ WITH (fillfactor = 75);
+CREATE INDEX replica_image ON replica (image_id);
+CREATE INDEX replica_scrub ON replica (endpoint, state, checked_tai);
 CREATE TABLE role (
     name VARCHAR NOT NULL,
     owner VARCHAR NOT NULL,
@@ -194,6 +250,15 @@ CREATE TABLE source (
 )
  WITH (fillfactor = 75);
 CREATE INDEX source_state ON source (state, next_try);
+CREATE TABLE tag (
+    image_id BIGINT NOT NULL,
+    detector VARCHAR DEFAULT '' NOT NULL,
+    name VARCHAR NOT NULL,
+    reason TEXT DEFAULT '' NOT NULL,
+    tagged_tai FLOAT NOT NULL,
+    PRIMARY KEY (image_id, detector, name)
+);
+CREATE INDEX tag_name ON tag (name);
 CREATE VIEW exposure AS SELECT instrument, exposure_id AS id, obsid AS obs_id, dayobs AS day_obs, seqnum AS seq_num,
     group_id AS "group", image_type AS observation_type, exposure_time, physical_filter,
     target AS target_name, ra AS tracking_ra, dec AS tracking_dec,
@@ -218,5 +283,5 @@ CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0001');
-INSERT INTO information (name, value) VALUES ('version', '1');
+INSERT INTO alembic_version (version_num) VALUES ('0002');
+INSERT INTO information (name, value) VALUES ('version', '2');
