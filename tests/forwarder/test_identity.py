@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from pathlib import Path
@@ -16,8 +17,9 @@ from stand import ROW, Forward, Serve, check_archive, fits_in, rows_of, states_o
 import raftwright
 from hand_daq import HandStore, name_of
 from raftwright.camera import camera as find_camera
-from raftwright.daq import Notice
+from raftwright.daq import Notice, Registers, open_recording
 from raftwright.errors import NotFoundError, RaftwrightError
+from raftwright.ledger import open_ledger
 from raftwright.rawfile.names import ImageName, image_directory, raw_file_name, sidecar_path
 from raftwright.stream import NetworkStore
 
@@ -193,3 +195,43 @@ def test_no_event_that_cannot_be_told_costs_a_file(
     check_archive(out, ledger, daq.all)
     wait_for(lambda: forwarder.schedule.used == 0)
     assert forwarder.idle or wait_for(lambda: forwarder.idle)
+
+
+def test_a_stream_that_cannot_be_decoded_is_kept_as_it_came(
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
+) -> None:
+    """D026: no shape is made up; the stream outlives the DAQ's, and is files once registers are right."""
+    image = daq.make(1)
+    source = image.sources["22/1"]
+    right = source.base.registers
+    wrong = Registers.parse([3, 0, 21, 0, 0, 5, 0, 14, 0, 2, 1])
+    source.base = msgspec.structs.replace(source.base, registers=wrong)
+    daq.put(image)
+    forwarder = forward(serve().endpoint)
+    place = out / ".undecoded" / "22-1" / name_of(1)
+    wait_for(place.exists)
+    wait_for(lambda: states_of(ledger) == {"done": 2})
+    assert len(fits_in(out)) == 6
+    kept = open_recording(place)
+    assert kept.info.locations == ("22/1",)
+    assert kept.source("22/1").read(0, 16 * ROW) == source.data
+    with open_ledger(ledger, read_only=True) as opened:
+        (row,) = wait_for(lambda: [row for row in opened.quarantine.all() if row.what == "stream"])
+    assert row.shown == f"{name_of(1)} 22/1"
+    assert str(place) in row.reason
+    read = source.read_bytes
+    forwarder.lookout.look_again(name_of(1))
+    swept = forwarder.lookout.swept
+    wait_for(lambda: forwarder.lookout.swept > swept)
+    assert source.read_bytes == read, "once"
+    daq.remove(image)
+    mended = json.loads((place / "image.json").read_text())
+    mended["sources"][0]["registers"] = right.as_list()
+    (place / "image.json").write_text(json.dumps(mended))
+    report = raftwright.rawfile.write_image(place, out.parent / "mended", durable=False)
+    assert [file.detector for file in report.files] == [f"R22_S1{n}" for n in range(3)]
+    truth = raftwright.assemble(image.simulated, threads=1)
+    for file in report.files:
+        raw = raftwright.open_raw(file.path)
+        for segment, pixels in raw.segments.items():
+            assert (pixels == truth[file.detector].segments[segment]).all()

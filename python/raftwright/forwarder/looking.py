@@ -17,6 +17,7 @@ from raftwright.camera import camera as find_camera
 from raftwright.capture.work import Work
 from raftwright.daq import check_source
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
+from raftwright.forwarder.keeping import Keeper
 from raftwright.ledger import facts_of
 from raftwright.ledger.claims import ENDED, Outcome
 from raftwright.ledger.rows import plain_id
@@ -85,6 +86,7 @@ class Lookout:
         self._schedule = schedule
         self._troubles = troubles
         self._seen = seen
+        self._keeper = Keeper(settings.out, store, ledger, troubles, settings.durable)
         self._stop = threading.Event()
         self._wanted = threading.Event()
         self._lock = threading.Lock()
@@ -104,11 +106,14 @@ class Lookout:
             thread = threading.Thread(target=carried(target), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        self._keeper.thread.start()
+        self._threads.append(self._keeper.thread)
 
     def stop(self) -> None:
         """Ends; the store has to be closed by its owner for the listener to go at once."""
         self._stop.set()
         self._wanted.set()
+        self._keeper.stop()
 
     def join(self, timeout: float) -> None:
         """Waits for the threads."""
@@ -326,6 +331,7 @@ class Lookout:
         works: list[Work] = []
         sources: list[Work] = []
         left = 0
+        undecoded = []
         for source in image.sources:
             if wanted is not None and source.location not in wanted:
                 continue
@@ -334,6 +340,7 @@ class Lookout:
                 check_source(source, board)
             except RaftwrightError as error:
                 self._set_aside(f"{name} {source.location}", str(error))
+                undecoded.append(source.location)
                 continue
             with self._lock:
                 self._strange.pop(f"{name} {source.location}", None)
@@ -344,6 +351,8 @@ class Lookout:
             if work.key not in settled:
                 works.append(work)
         self._compare_platforms(image)
+        if not live:
+            self._keeper.keep(name, undecoded)
         if self._seen is not None and sources and not live:
             self._seen(sources)
             self._seen = None
