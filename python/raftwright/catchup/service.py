@@ -328,7 +328,7 @@ class CatchUp(Service):
         every, ledger = self.settings.redeliver, self.ledger
         if not every or ledger is None or self.dry or self._own_ledger is not None or self.once:
             return
-        for destination, counts in ledger.deliveries.counts().items():
+        for destination, counts in ledger.deliveries.counts(delivered=False).items():
             last = self._redelivered.get(destination)
             if counts.get("failed") and (last is None or time.monotonic() - last >= every):
                 self._redelivered[destination] = time.monotonic()

@@ -34,30 +34,30 @@ class Deliveries:
         """Enters what is to be delivered; how many are new. The same file with the same sum is not planned
         twice for a destination, whatever became of it."""
         listed = list(plans)
+        return self._database.change(lambda transaction: self.plan_in(transaction, listed))
 
-        def work(transaction: Transaction) -> int:
-            of_queue: dict[tuple[int, str], list[DeliveryPlan]] = {}
-            for plan in listed:
-                of_queue.setdefault((plan.image_id, plan.destination), []).append(plan)
-            new = 0
-            for (image_id, destination), some in of_queue.items():
-                entered = self._plan_in(transaction, some)
-                if entered:
-                    image = transaction.one("SELECT obsid, dayobs FROM image WHERE id = ?", (image_id,))
-                    assert image is not None
-                    transaction.note(
-                        Change(
-                            *("delivery", destination, "", "queued", image_id, image[0], image[1]),
-                            {"files": entered},
-                        )
+    def plan_in(self, transaction: Transaction, plans: Iterable[DeliveryPlan]) -> int:
+        """The same within a transaction."""
+        of_queue: dict[tuple[int, str], list[DeliveryPlan]] = {}
+        for plan in plans:
+            of_queue.setdefault((plan.image_id, plan.destination), []).append(plan)
+        new = 0
+        for (image_id, destination), some in of_queue.items():
+            entered = self._queue_in(transaction, some)
+            if entered:
+                image = transaction.one("SELECT obsid, dayobs FROM image WHERE id = ?", (image_id,))
+                assert image is not None
+                transaction.note(
+                    Change(
+                        *("delivery", destination, "", "queued", image_id, image[0], image[1]),
+                        {"files": entered},
                     )
-                new += entered
-            return new
-
-        return self._database.change(work)
+                )
+            new += entered
+        return new
 
     @staticmethod
-    def _plan_in(transaction: Transaction, plans: Sequence[DeliveryPlan]) -> int:
+    def _queue_in(transaction: Transaction, plans: Sequence[DeliveryPlan]) -> int:
         moment = tai()
         columns = (*DeliveryPlan.__struct_fields__, "queued_tai")
         return transaction.insert(
