@@ -1,0 +1,42 @@
+"""The Butler's own software, which an extra brings: imported in one place, so that whoever lacks it is told
+how to get it."""
+
+from __future__ import annotations
+
+from raftwright.errors import MissingExtraError
+
+try:
+    from lsst.daf.butler import (
+        Butler,
+        CollectionType,
+        Config,
+        DatasetIdGenEnum,
+        DatasetRef,
+        DatasetType,
+        DimensionRecord,
+        FileDataset,
+        FormatterV2,
+        Timespan,
+    )
+    from lsst.daf.butler.registry import ConflictingDefinitionError, MissingDatasetTypeError
+    from lsst.resources import ResourcePath
+except ImportError as error:  # pragma: no cover - the test environment has it
+    raise MissingExtraError(
+        "a Butler repository needs lsst-daf-butler; install it with `pip install 'raftwright[butler]'`"
+    ) from error
+
+__all__ = [
+    "Butler",
+    "CollectionType",
+    "Config",
+    "ConflictingDefinitionError",
+    "DatasetIdGenEnum",
+    "DatasetRef",
+    "DatasetType",
+    "DimensionRecord",
+    "FileDataset",
+    "FormatterV2",
+    "MissingDatasetTypeError",
+    "ResourcePath",
+    "Timespan",
+]

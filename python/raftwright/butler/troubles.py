@@ -1,0 +1,63 @@
+"""What a registry's own errors mean: somebody else has it locked, its server or disk is gone, or a row is
+refused."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from typing import Final
+
+from raftwright.butler.software import Butler  # whoever imports this finds the extra, or is told
+from raftwright.errors import StorageError
+
+try:
+    from sqlalchemy.exc import DBAPIError, IntegrityError
+except ImportError as error:  # pragma: no cover - the Butler brings it
+    from raftwright.errors import MissingExtraError
+
+    raise MissingExtraError(
+        "a Butler repository needs SQLAlchemy; install it with `pip install 'raftwright[butler]'`"
+    ) from error
+
+__all__ = ["is_contention", "is_refusal", "storage_error"]
+
+_ = Butler
+_CONTENDED: Final = ("database is locked", "database table is locked", "deadlock detected", "lock timeout")
+_FULL: Final = ("database or disk is full", "no space left", "disk quota")
+_READ_ONLY: Final = ("readonly database", "read-only transaction", "permission denied")
+
+
+def is_contention(error: BaseException) -> bool:
+    """Whether others were in the way, so that the same may go well in a moment."""
+    if not isinstance(error, DBAPIError) or isinstance(error, IntegrityError):
+        return False
+    original = error.orig
+    if isinstance(original, sqlite3.OperationalError):
+        return "locked" in str(original)
+    code = getattr(original, "pgcode", None)
+    return code in ("40001", "40P01", "55P03") or any(word in str(error).lower() for word in _CONTENDED)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether it is the rows that were refused, not the registry that failed."""
+    if isinstance(error, IntegrityError):
+        return True
+    if isinstance(error, DBAPIError):
+        code = getattr(error.orig, "pgcode", None)
+        return isinstance(code, str) and code[:2] in ("22", "23")
+    return not isinstance(error, OSError | MemoryError)
+
+
+def storage_error(error: BaseException, root: str, what: str) -> StorageError:
+    """The same as one sentence with what helps."""
+    said = " ".join(str(getattr(error, "orig", None) or error).split())[:200] or type(error).__name__
+    lower = said.lower()
+    if is_contention(error):
+        number, remedy = errno.EAGAIN, "others hold its lock; it is tried again"
+    elif any(word in lower for word in _FULL):
+        number, remedy = errno.ENOSPC, "free some space there"
+    elif any(word in lower for word in _READ_ONLY):
+        number, remedy = errno.EACCES, "have the permissions changed"
+    else:
+        number, remedy = getattr(error, "errno", None) or errno.EIO, "look after the database"
+    return StorageError(number, f"the repository cannot be {what} ({said}); {remedy}", root)
