@@ -45,7 +45,36 @@ _CONTRADICTIONS: Final = (
                 AND NOT EXISTS (SELECT 1 FROM image WHERE image.id = {table}.image_id)""",
             "`raftwright ledger rebuild` into a new ledger",
         )
-        for table in ("file", "delivery", "attempt", "event")
+        for table in ("file", "delivery", "attempt", "event", "replica", "tag")
+    ),
+    (
+        "rows of ingest belong to images that are not there",
+        """SELECT image_id FROM ingest WHERE image_id <> 0
+            AND NOT EXISTS (SELECT 1 FROM image WHERE image.id = ingest.image_id)""",
+        "`raftwright ledger rebuild` into a new ledger",
+    ),
+    *(
+        (
+            f"rows of {table} belong to files that are not there",
+            f"""SELECT {table}.{name} FROM {table} WHERE {table}.file_id <> 0 AND NOT EXISTS
+                (SELECT 1 FROM file WHERE file.id = {table}.file_id AND file.image_id = {table}.image_id)""",
+            "`raftwright ledger rebuild` into a new ledger",
+        )
+        for table, name in (("replica", "target"), ("ingest", "path"))
+    ),
+    (
+        "files were delivered to endpoints, and no replica of them is known",
+        """SELECT delivery.destination || ' ' || delivery.path
+            FROM delivery JOIN file ON file.path = delivery.path
+            WHERE delivery.state = 'delivered' AND substr(delivery.destination, 1, 9) = 'endpoint:'
+            AND NOT EXISTS (SELECT 1 FROM replica WHERE replica.file_id = file.id
+            AND replica.endpoint = substr(delivery.destination, 10))""",
+        "the hand-off sends them again when it looks for what is missing",
+    ),
+    (
+        "files are in repositories without a time at which they came",
+        "SELECT repository || ' ' || path FROM ingest WHERE state = 'ingested' AND ingested_tai IS NULL",
+        "somebody wrote into the ledger by hand; `raftwright audit` says what is there",
     ),
     (
         "files are replaced by files that are not there",
@@ -104,12 +133,12 @@ def counts_of(ledger: Ledger) -> dict[str, dict[str, int]]:
     """How many of everything, by state where it has one."""
     found: dict[str, dict[str, int]] = {}
     with ledger.database.reading() as transaction:
-        for thing in ("image", "source", "detector", "delivery"):
+        for thing in ("image", "source", "detector", "delivery", "replica", "ingest"):
             rows = transaction.rows(f"SELECT state, count(*) FROM {thing} GROUP BY state ORDER BY state")
             found[thing] = {str(state): int(count) for state, count in rows}
         rows = transaction.rows("SELECT kind, count(*) FROM file GROUP BY kind ORDER BY kind")
         found["file"] = {str(kind): int(count) for kind, count in rows}
-        for thing in ("header", "event", "attempt", "quarantine", "role"):
+        for thing in ("header", "event", "attempt", "tag", "quarantine", "role"):
             (count,) = transaction.rows(f"SELECT count(*) FROM {thing}")[0]
             found[thing] = {"all": int(count)}
         living = ledger.leases.living(transaction)

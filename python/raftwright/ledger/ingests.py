@@ -1,379 +1,35 @@
-"""Ingests: which files belong into which Butler repository, who brings them in, and what came of it."""
+"""Ingests: what is in which Butler repository, what is to go there, and what may leave."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
 
 from raftwright.errors import UsageError
-from raftwright.ledger.clock import LONGEST_WAIT, tai
-from raftwright.ledger.database import Change, Row, Transaction, clean, parts, quoted
-from raftwright.ledger.rows import IngestPlan, IngestRow, dayobs_of
-from raftwright.ledger.states import check, sources_of
-
-if TYPE_CHECKING:
-    from raftwright.ledger.database import Database
-    from raftwright.ledger.leases import Leases
+from raftwright.ledger.database import Transaction, clean, parts, quoted
+from raftwright.ledger.ingesting import UNDER_WAY, IngestQueue, lock_images_in, move_in, note, select_in
+from raftwright.ledger.rows import IngestRow
+from raftwright.ledger.states import check
 
 __all__ = ["Ingests"]
 
-_FIELDS: Final = IngestRow.__struct_fields__
-_OF_IMAGE: Final = {
-    "obsid": "coalesce(image.obsid, '')",
-    "instrument": "coalesce(image.instrument, '')",
-    "exposure_id": "coalesce(image.exposure_id, 0)",
-}
-_INGEST: Final = ", ".join(_OF_IMAGE.get(name, f"ingest.{name}") for name in _FIELDS)
-_FROM: Final = "FROM ingest LEFT JOIN image ON image.id = ingest.image_id"
-_UNDER_WAY: Final = "ingest.state NOT IN ('ingested', 'removed')"  # as the index of the queue has it
-_GOES_FIRST: Final = "ingest.state = 'ingested' AND ingest.pinned = 0"  # as those of retention have it
-_LONGEST_STAY: Final = 7 * 86400.0
-"""Seconds that something may wait for its exposure."""
-_FACTS: Final[Mapping[str, type]] = {
-    "uri": str,
-    "dataset_id": str,
-    "run": str,
-    "dataset_type": str,
-    "code": int,
-    "bytes": int,
-}
-"""What may be told of an ingest when it ends."""
+_GOES_FIRST: Final = "ingest.state = 'ingested' AND ingest.pinned = 0"  # as the indexes of retention have it
 _UNTAGGED: Final = (
     "NOT EXISTS (SELECT 1 FROM tag WHERE tag.image_id = ingest.image_id"
     " AND tag.detector IN ('', ingest.detector))"
 )
 _AGE: Final = {"observed": "ingest.observed_tai", "ingested": "ingest.ingested_tai"}
 
-End = tuple[IngestRow, str, str, float, Mapping[str, Any]]
-"""How an ingest ended: row, state, reason, seconds until the next try (`queued`) or that it waits at most
-(`waiting`), and what is known of it: uri, dataset_id, run, dataset_type, code, bytes."""
+
+_FIRST_IMAGES: Final = 8
+_MOST_IMAGES: Final = 500
+"""Images, or files, that are looked up at a time."""
 
 
-class Ingests:
+class Ingests(IngestQueue):
     """Thread-safe; raises StorageError when the ledger cannot be read or written."""
-
-    def __init__(self, database: Database, leases: Leases) -> None:
-        self._database = database
-        self._leases = leases
-
-    def plan(self, plans: Iterable[IngestPlan]) -> int:
-        """Enters what is to be ingested; how many are new. The same path with the same sum is not planned
-        twice for a repository, whatever became of it."""
-        listed = list(plans)
-
-        def work(transaction: Transaction) -> int:
-            images: dict[int, Row] = {}
-            for part in parts(sorted({plan.image_id for plan in listed if plan.image_id})):
-                among, values = transaction.among("id", part)
-                for row in transaction.rows(
-                    "SELECT id, obsid, dayobs, coalesce(begin_tai, trigger_tai, announced_tai) FROM image"
-                    f" WHERE {among}",
-                    values,
-                ):
-                    images[row[0]] = row[1:]
-            moment, new = tai(), 0
-            of_image: dict[tuple[str, int], list[IngestPlan]] = {}
-            for plan in listed:
-                if plan.image_id and plan.image_id not in images:
-                    raise UsageError(f"{plan.path}: the ledger has no image of the number {plan.image_id}")
-                of_image.setdefault((plan.repository, plan.image_id), []).append(plan)
-            for (repository, image_id), some in of_image.items():
-                obsid, dayobs, observed = images.get(image_id, ("", 0, moment))
-                entered = self._plan_in(transaction, some, moment, observed)
-                if entered:
-                    image = (image_id or None, obsid, dayobs)
-                    transaction.note(Change("ingest", repository, "", "queued", *image, {"files": entered}))
-                new += entered
-            return new
-
-        return self._database.change(work)
-
-    @staticmethod
-    def _plan_in(
-        transaction: Transaction, plans: Sequence[IngestPlan], moment: float, observed: float
-    ) -> int:
-        columns = IngestPlan.__struct_fields__
-        rows = []
-        for plan in plans:
-            values = {name: getattr(plan, name) for name in columns}
-            values["path"] = clean(plan.path)
-            if plan.observed_tai is None:
-                values["observed_tai"] = observed
-            rows.append((*values.values(), moment))
-        return transaction.insert("ingest", (*columns, "queued_tai"), rows)
-
-    # -- the queue of a repository
-
-    def claim(self, repository: str, most: int) -> list[IngestRow]:
-        """Up to so many files that are ours to ingest now: by priority, then the oldest image. Those that
-        others began and did not live to end are among them; what has waited too long has failed by then."""
-        return self.turn(repository, (), most)[1]
-
-    def end_many(self, ends: Sequence[End]) -> list[bool]:
-        """How ingests of ours ended, in one commit; False, and nothing is written, for one that is no longer
-        ours. See `End`.
-
-        What ends as `waiting` does so until a raw of its image is ingested in the repository (then it is
-        queued; at once, where one is already), until `release`, or until its time is over: then it failed.
-        """
-        return self.turn("", ends, 0)[0]
-
-    def end(
-        self, row: IngestRow, state: str, reason: str = "", retry_after: float = 0.0, **facts: Any
-    ) -> bool:
-        """The same for one."""
-        return self.end_many([(row, state, reason, retry_after, facts)])[0]
-
-    def turn(self, repository: str, ends: Sequence[End], most: int) -> tuple[list[bool], list[IngestRow]]:
-        """`end_many` and `claim` in one commit."""
-        for row, state, _, _, facts in ends:
-            check("ingest", "ingesting", state, f"{row.repository} {row.path}")
-            if state == "ingesting":
-                raise UsageError(f"{row.repository} {row.path}: an attempt does not end in `ingesting`")
-            if unknown := set(facts) - set(_FACTS):
-                raise UsageError(
-                    f"{row.path}: {sorted(unknown)} are no facts of an ingest; there are {', '.join(_FACTS)}"
-                )
-        held: list[tuple[str, int, int]] = []
-
-        def work(transaction: Transaction) -> tuple[list[bool], list[IngestRow]]:
-            self._leases.let_go(held)
-            held.clear()
-            done = self._end_in(transaction, ends)
-            rows = self._claim_in(transaction, repository, most) if most > 0 else []
-            held.extend(("ingest", row.id, row.attempts) for row in rows)
-            self._leases.hold(held)
-            return done, rows
-
-        try:
-            found = self._database.change(work)
-        except BaseException:
-            self._leases.let_go(held)
-            raise
-        self._leases.let_go(("ingest", row.id, row.attempts) for row, *_ in ends)
-        return found
-
-    def _claim_in(self, transaction: Transaction, repository: str, most: int) -> list[IngestRow]:
-        self._leases.renew_in(transaction)
-        self._take_back_in(transaction, repository)
-        self._expire_in(transaction, repository)
-        moment, me = tai(), self._leases.me.name
-        rows = _select(
-            transaction,
-            f"WHERE ingest.repository = ? AND ingest.state = 'queued' AND {_UNDER_WAY}"
-            " AND (ingest.next_try <= ? OR ingest.next_try > ?)"
-            " ORDER BY ingest.priority, ingest.image_id, ingest.id LIMIT ?"
-            + transaction.skip.replace("UPDATE", "UPDATE OF ingest"),
-            (repository, moment, moment + LONGEST_WAIT, most),
-        )
-        transaction.update(
-            "ingest",
-            ("state", "owner", "attempts", "next_try"),
-            ("id", "attempts"),
-            [("ingesting", me, row.attempts + 1, 0.0, row.id, row.attempts) for row in rows],
-            "state = 'queued'",
-            exact=True,
-        )
-        claimed = []
-        for row in rows:
-            _note(transaction, row, "queued", "ingesting", {"attempt": row.attempts + 1})
-            fields = {name: getattr(row, name) for name in _FIELDS}
-            fields |= {"state": "ingesting", "owner": me, "attempts": row.attempts + 1, "next_try": 0.0}
-            claimed.append(IngestRow(**fields))
-        return claimed
-
-    def _take_back_in(self, transaction: Transaction, repository: str) -> None:
-        """Queues again what is being ingested by nobody who lives."""
-        rows = _select(
-            transaction,
-            f"WHERE ingest.repository = ? AND ingest.state = 'ingesting' AND {_UNDER_WAY} ORDER BY ingest.id",
-            (repository,),
-        )
-        living = self._leases.living(transaction) if rows else frozenset()  # after the rows, as in claims
-        deserted = [
-            row for row in rows if not self._leases.busy(row.owner, living, ("ingest", row.id, row.attempts))
-        ]
-        self._end_in(
-            transaction, [(row, "queued", "who ingested it is no more", 0.0, {}) for row in deserted]
-        )
-
-    def _expire_in(self, transaction: Transaction, repository: str) -> None:
-        """What has waited for its exposure until its time was over."""
-        lock = transaction.skip.replace("UPDATE", "UPDATE OF ingest")
-        rows = _select(
-            transaction,
-            f"WHERE ingest.repository = ? AND ingest.state = 'waiting' AND {_UNDER_WAY}"
-            f" AND ingest.next_try <= ? ORDER BY ingest.id{lock}",
-            (repository, tai()),
-        )
-        reason = "its exposure did not come in time"
-        self._move_in(transaction, rows, "failed", reason)
-
-    def _end_in(self, transaction: Transaction, ends: Sequence[End]) -> list[bool]:
-        if not ends:
-            return []
-        moment = tai()
-        there: dict[int, Row] = {}
-        for part in parts(sorted(row.id for row, *_ in ends)):
-            among, values = transaction.among("id", part)
-            for found in transaction.rows(
-                f"SELECT id, state, owner, attempts FROM ingest WHERE {among} ORDER BY id{transaction.lock}",
-                values,
-            ):
-                there[found[0]] = found[1:]
-        results: list[bool] = []
-        mine: list[End] = []
-        for end in ends:
-            row, state = end[:2]
-            was, owner, attempts = there.get(row.id, ("", "", 0))
-            ours = owner == row.owner and attempts == row.attempts
-            if ours and was == "ingesting":
-                mine.append(end)
-                results.append(True)
-            else:
-                # Written already, and the answer of that commit was lost; or somebody else's by now.
-                results.append(ours and was == state)
-        present = self._present_in(transaction, mine)
-        updates: list[Row] = []
-        for row, state, reason, retry_after, facts in mine:
-            said, next_try, new = clean(reason), 0.0, state
-            if state == "waiting" and (row.repository, row.image_id) in present:
-                new, retry_after = "queued", max(retry_after, 1.0)  # its exposure came meanwhile
-            if new == "queued" and retry_after > 0:
-                next_try = moment + min(retry_after, LONGEST_WAIT)
-            elif new == "waiting":
-                next_try = moment + min(retry_after or _LONGEST_STAY, _LONGEST_STAY)
-            known = {
-                name: clean(str(value)) if kind is str else int(value)
-                for name, kind in _FACTS.items()
-                if (value := facts.get(name, getattr(row, name))) is not None
-            }
-            ingested = moment if new == "ingested" else row.ingested_tai
-            updates.append((new, said, next_try, ingested, *known.values(), row.id, row.attempts))
-            detail: dict[str, Any] = {"attempt": row.attempts, **({"reason": said} if said else {})}
-            detail |= {name: known[name] for name in ("dataset_id", "code") if name in facts}
-            _note(transaction, row, "ingesting", new, detail)
-        transaction.update(
-            "ingest",
-            ("state", "reason", "next_try", "ingested_tai", *_FACTS),
-            ("id", "attempts"),
-            updates,
-            "state = 'ingesting'",
-            exact=True,
-        )
-        self._release_in(
-            transaction,
-            sorted(
-                {
-                    (row.repository, row.image_id)
-                    for row, state, *_ in mine
-                    if state == "ingested" and row.kind == "raw" and row.image_id
-                }
-            ),
-        )
-        return results
-
-    @staticmethod
-    def _present_in(transaction: Transaction, ends: Sequence[End]) -> set[tuple[str, int]]:
-        """(repository, image) of those that want to wait whose exposure is there already. Rows of images are
-        locked, so that of what waits and what it waits for one sees the other."""
-        images = {
-            row.image_id
-            for row, state, *_ in ends
-            if row.image_id and (state == "waiting" or (state == "ingested" and row.kind == "raw"))
-        }
-        waiting = {row.image_id for row, state, *_ in ends if row.image_id and state == "waiting"}
-        found: set[tuple[str, int]] = set()
-        if transaction.lock:
-            for part in parts(sorted(images)):
-                among, values = transaction.among("id", part)
-                transaction.rows(f"SELECT id FROM image WHERE {among} ORDER BY id{transaction.lock}", values)
-        for part in parts(sorted(waiting)):
-            among, values = transaction.among("image_id", part)
-            found.update(
-                (row[0], row[1])
-                for row in transaction.rows(
-                    "SELECT DISTINCT repository, image_id FROM ingest"
-                    f" WHERE {among} AND kind = 'raw' AND state = 'ingested'",
-                    values,
-                )
-            )
-        return found
-
-    def _release_in(self, transaction: Transaction, images: Sequence[tuple[str, int]]) -> int:
-        released = 0
-        for repository in sorted({repository for repository, _ in images}):
-            for part in parts([image_id for name, image_id in images if name == repository]):
-                among, values = transaction.among("ingest.image_id", part)
-                rows = _select(
-                    transaction,
-                    f"WHERE ingest.repository = ? AND ingest.state = 'waiting' AND {_UNDER_WAY} AND {among}"
-                    f" ORDER BY ingest.id{transaction.lock.replace('UPDATE', 'UPDATE OF ingest')}",
-                    (repository, *values),
-                )
-                released += self._move_in(transaction, rows, "queued", "its exposure is there")
-        return released
-
-    def release(self, repository: str, image_ids: Iterable[int]) -> int:
-        """Queues what waits for these exposures; how many. Whoever ends a raw as `ingested` need not do
-        it."""
-        images = [(repository, image_id) for image_id in sorted(set(image_ids))]
-        return self._database.change(lambda transaction: self._release_in(transaction, images))
-
-    def expire(self, repository: str) -> None:
-        """Fails what has waited too long, as each `claim` does."""
-        self._database.change(lambda transaction: self._expire_in(transaction, repository))
-
-    def give_back(self) -> None:
-        """Queues everything that is being ingested by us, at the end."""
-
-        def work(transaction: Transaction) -> None:
-            rows = _select(
-                transaction,
-                f"WHERE ingest.state = 'ingesting' AND {_UNDER_WAY} AND ingest.owner = ? ORDER BY ingest.id",
-                (self._leases.me.name,),
-            )
-            self._end_in(transaction, [(row, "queued", "given back", 0.0, {}) for row in rows])
-
-        self._database.change(work)
-
-    def again(
-        self,
-        repository: str | None = None,
-        image_id: int | None = None,
-        states: Collection[str] = ("failed",),
-        reason: str = "asked for again",
-        ids: Collection[int] | None = None,
-    ) -> int:
-        """Queues ingests again, of `ids` only if there are any; how many. Raises UsageError for states that
-        do not lead there."""
-        for state in states:
-            check("ingest", state, "queued")
-        leads = sorted(set(states) - {"queued", "ingesting"})
-        if not leads or (ids is not None and not ids):
-            return 0
-        where, values = [f"ingest.state IN ({quoted(leads)})"], []  # type: tuple[list[str], list[Any]]
-        if not set(leads) & {"ingested", "removed"}:
-            where.append(_UNDER_WAY)
-        for column, value in (("repository", repository), ("image_id", image_id)):
-            if value is not None:
-                where.append(f"ingest.{column} = ?")
-                values.append(value)
-
-        def work(transaction: Transaction) -> int:
-            lock = transaction.lock.replace("UPDATE", "UPDATE OF ingest")
-            done = 0
-            for part in [None] if ids is None else list(parts(sorted(set(ids)))):
-                among, more = transaction.among("ingest.id", part) if part is not None else ("1 = 1", ())
-                rows = _select(
-                    transaction,
-                    f"WHERE {' AND '.join(where)} AND {among} ORDER BY ingest.id{lock}",
-                    (*values, *more),
-                )
-                done += self._move_in(transaction, rows, "queued", reason)
-            return done
-
-        return self._database.change(work)
 
     # -- leaving
 
@@ -407,7 +63,7 @@ class Ingests:
     def leaving(self, repository: str, limit: int = 1000) -> list[IngestRow]:
         """What was on its way out, when whoever removed it died: to be ended with `removed` or `unleave`."""
         return self._select(
-            f"WHERE ingest.repository = ? AND ingest.state = 'leaving' AND {_UNDER_WAY}"
+            f"WHERE ingest.repository = ? AND ingest.state = 'leaving' AND {UNDER_WAY}"
             " ORDER BY ingest.id LIMIT ?",
             (repository, limit),
         )
@@ -421,39 +77,21 @@ class Ingests:
         return self._step(rows, "ingested", reason, "ingest.state = 'leaving'")
 
     def _step(self, rows: Iterable[IngestRow], new: str, reason: str, where: str) -> list[IngestRow]:
-        ids = sorted({row.id for row in rows})
+        listed = list(rows)
 
         def work(transaction: Transaction) -> list[IngestRow]:
             done: list[IngestRow] = []
+            if new == "leaving":
+                lock_images_in(transaction, {row.image_id for row in listed})  # whoever tags does so too
             lock = transaction.lock.replace("UPDATE", "UPDATE OF ingest")
-            for part in parts(ids):
+            for part in parts(sorted({row.id for row in listed})):
                 among, values = transaction.among("ingest.id", part)
-                found = _select(transaction, f"WHERE {where} AND {among} ORDER BY ingest.id{lock}", values)
-                self._move_in(transaction, found, new, reason)
+                found = select_in(transaction, f"WHERE {where} AND {among} ORDER BY ingest.id{lock}", values)
+                move_in(transaction, found, new, reason)
                 done += found
             return done
 
         return self._database.change(work)
-
-    @staticmethod
-    def _move_in(transaction: Transaction, rows: Sequence[IngestRow], new: str, reason: str) -> int:
-        """Takes a step with rows that are locked; how many."""
-        said, moment = clean(reason), tai()
-        updates: list[Row] = []
-        for row in rows:
-            check("ingest", row.state, new, f"{row.repository} {row.path}")
-            removed = moment if new == "removed" else None
-            updates.append((new, said if new != "ingested" else "", 0.0, removed, row.id, row.attempts))
-            _note(transaction, row, row.state, new, {"reason": said} if said else {})
-        transaction.update(
-            "ingest",
-            ("state", "reason", "next_try", "removed_tai"),
-            ("id", "attempts"),
-            updates,
-            f"state IN ({quoted(sources_of('ingest', new))})",
-            exact=True,
-        )
-        return len(updates)
 
     # -- keeping
 
@@ -466,21 +104,20 @@ class Ingests:
         return self._pin(0, reason, selection)
 
     def _pin(self, pinned: int, reason: str, selection: Mapping[str, Any]) -> int:
-        where, values = _selection(**selection)
-        if not where:
+        if all(asked is None for asked in selection.values()):
             raise UsageError("nothing is selected to be pinned or unpinned; name images, a night or ids")
 
         def work(transaction: Transaction) -> int:
-            lock = transaction.lock.replace("UPDATE", "UPDATE OF ingest")
-            rows = _select(
-                transaction,
-                f"WHERE ingest.pinned <> ? AND {' AND '.join(where)} ORDER BY ingest.id{lock}",
-                (pinned, *values),
-            )
+            rows = [
+                row
+                for some in _found_in(transaction, _Selection(**selection), None, lock=True)
+                for row in some
+                if row.pinned != pinned
+            ]
             transaction.update("ingest", ("pinned",), ("id",), [(pinned, row.id) for row in rows])
             detail: dict[str, Any] = {"pinned": bool(pinned), **({"reason": reason} if reason else {})}
             for row in rows:
-                _note(transaction, row, row.state, row.state, detail)
+                note(transaction, row, row.state, row.state, detail)
             return len(rows)
 
         return self._database.change(work)
@@ -510,49 +147,41 @@ class Ingests:
         repository: str | None = None,
         states: Collection[str] = ("ingested",),
     ) -> list[IngestRow]:
-        """The presence query: ingested files of an exposure of a group, `snap` counted from 0 (CURINDEX - 1),
-        `detector` as `R22_S11`."""
+        """The presence query: ingested files of an exposure of a group, `snap` counted from 0 (CURINDEX - 1;
+        an image whose header has none is the first), `detector` as `R22_S11`."""
         where, values = ["group_id = ?", "instrument = ?"], [group, instrument]  # type: tuple[list[str], list[Any]]
         if snap is not None:
-            where.append("cur_index = ?")
+            where.append("coalesce(cur_index, 1) = ?")
             values.append(snap + 1)
+        query = f"SELECT id FROM image WHERE {' AND '.join(where)} ORDER BY id"
         with self._database.reading() as transaction:
-            images = transaction.rows(f"SELECT id FROM image WHERE {' AND '.join(where)} ORDER BY id", values)
-            found: list[IngestRow] = []
-            for (image_id,) in images:
-                more, chosen = ["ingest.image_id = ?"], [image_id]  # type: tuple[list[str], list[Any]]
-                for column, value in (("detector", detector), ("repository", repository)):
-                    if value is not None:
-                        more.append(f"ingest.{column} = ?")
-                        chosen.append(value)
-                if states:
-                    more.append(f"ingest.state IN ({quoted(_known(states))})")
-                found += _select(
-                    transaction, f"WHERE {' AND '.join(more)} ORDER BY ingest.detector, ingest.id", chosen
-                )
-            return found
+            images = [row[0] for row in transaction.rows(query, values)]
+            selection = _Selection(
+                repository=repository,
+                image_ids=images,
+                detectors=None if detector is None else [detector],
+                states=states,
+            )
+            return [row for some in _found_in(transaction, selection, None) for row in some]
 
     def select(
-        self,
-        *,
-        limit: int = 1000,
-        after: tuple[int, str, int] | None = None,
-        **selection: Any,
+        self, *, limit: int = 1000, after: tuple[int, str, int] | None = None, **selection: Any
     ) -> list[IngestRow]:
-        """What is selected, by image, detector and number; the next ones follow `after`: those three of the
-        last row (`cursor_of`).
+        """What is selected, by image, detector and number; the next ones follow `after`: `cursor_of` the last
+        row. It is quick for a night, for images and for a repository; `instrument` alone looks at each file
+        until there are enough.
 
-        Of: repository, instrument (str), dayobs (int), image_ids, ids, obsids, detectors, kinds, states
+        Of: repository, instrument (str), dayobs (int), image_ids, obsids, ids, detectors, kinds, states
         (collections).
         """
-        where, values = _selection(**selection)
-        if after is not None:
-            where.append("(ingest.image_id, ingest.detector, ingest.id) > (?, ?, ?)")
-            values += after
-        condition = f"WHERE {' AND '.join(where)}" if where else ""
-        return self._select(
-            f"{condition} ORDER BY ingest.image_id, ingest.detector, ingest.id LIMIT ?", (*values, limit)
-        )
+        asked = _Selection(**selection)
+        with self._database.reading() as transaction:
+            found: list[IngestRow] = []
+            for some in _found_in(transaction, asked, after, limit):
+                found += some
+                if len(found) >= limit and asked.ids is None:
+                    break
+            return sorted(found, key=self.cursor_of)[:limit]
 
     @staticmethod
     def cursor_of(row: IngestRow) -> tuple[int, str, int]:
@@ -573,7 +202,7 @@ class Ingests:
             where.append("ingest.image_id IN (SELECT id FROM image WHERE dayobs = ?)")
             values.append(dayobs)
         if not done:
-            where.append(_UNDER_WAY)
+            where.append(UNDER_WAY)
         found: dict[str, dict[str, int]] = {}
         for name, state, count in self._database.read(
             f"SELECT repository, state, count(*) FROM ingest WHERE {' AND '.join(where)}"
@@ -585,62 +214,101 @@ class Ingests:
 
     def _select(self, where: str, values: Sequence[Any]) -> list[IngestRow]:
         with self._database.reading() as transaction:
-            return _select(transaction, where, values)
+            return select_in(transaction, where, values)
 
 
-def _selection(
+class _Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for; None: whatever it is."""
+
+    repository: str | None = None
+    instrument: str | None = None
+    dayobs: int | None = None
+    image_ids: Collection[int] | None = None
+    obsids: Collection[str] | None = None
+    ids: Collection[int] | None = None
+    detectors: Collection[str] | None = None
+    kinds: Collection[str] | None = None
+    states: Collection[str] | None = None
+
+
+def _found_in(
+    transaction: Transaction,
+    selection: _Selection,
+    after: tuple[int, str, int] | None,
+    limit: int = -1,
     *,
-    repository: str | None = None,
-    instrument: str | None = None,
-    dayobs: int | None = None,
-    image_ids: Collection[int] | None = None,
-    ids: Collection[int] | None = None,
-    obsids: Collection[str] | None = None,
-    detectors: Collection[str] | None = None,
-    kinds: Collection[str] | None = None,
-    states: Collection[str] | None = None,
-) -> tuple[list[str], list[Any]]:
-    """Conditions, and their values."""
-    where: list[str] = []
-    values: list[Any] = []
-    for column, value in (
-        ("ingest.repository", repository),
-        ("image.instrument", instrument),
-        ("image.dayobs", dayobs),
-    ):
+    lock: bool = False,
+) -> Iterator[list[IngestRow]]:
+    """What is selected, some at a time: images are looked up first and then their files, so that no database
+    may choose to look at all files instead. In order, unless `ids` are given."""
+    where, values = ["1 = 1"], []  # type: tuple[list[str], list[Any]]
+    for column, value in (("repository", selection.repository),):
+        if value is not None:
+            where.append(f"ingest.{column} = ?")
+            values.append(value)
+    for column, some in (("detector", selection.detectors), ("kind", selection.kinds)):
+        if some is not None:
+            among, more = transaction.among(f"ingest.{column}", sorted(set(some)))
+            where.append(among if some else "1 = 0")
+            values += more if some else []
+    order = "ingest.image_id"
+    if selection.states is not None:
+        states = _known(selection.states)
+        where.append(f"ingest.state IN ({quoted(sorted(states))})" if states else "1 = 0")
+        if states and not set(states) & {"ingested", "removed"}:
+            where.append(UNDER_WAY)
+            order = "+ingest.image_id"  # few are: no index that has the order is to be used instead of theirs
+    if after is not None:
+        where.append("(ingest.image_id, ingest.detector, ingest.id) > (?, ?, ?)")
+        values += after
+    images = _images_in(transaction, selection, after[0] if after is not None else 0)
+    if images is None and selection.instrument is not None:
+        where.append("image.instrument = ?")
+        values.append(selection.instrument)
+    locked = transaction.lock.replace("UPDATE", "UPDATE OF ingest") if lock else ""
+    end = f"ORDER BY {order}, ingest.detector, ingest.id{' LIMIT ?' if limit >= 0 else ''}{locked}"
+    last = [limit] if limit >= 0 else []
+    column, chosen = ("ingest.image_id", images) if selection.ids is None else ("ingest.id", selection.ids)
+    if selection.ids is not None and images is not None:
+        among, more = transaction.among("ingest.image_id", images)
+        where.append(among if images else "1 = 0")
+        values += more if images else []
+    if chosen is None:
+        yield select_in(transaction, f"WHERE {' AND '.join(where)} {end}", (*values, *last))
+        return
+    size, left = _FIRST_IMAGES, sorted(set(chosen))
+    while left:
+        part, left = left[:size], left[size:]
+        size = min(4 * size, _MOST_IMAGES)
+        among, more = transaction.among(column, part)
+        yield select_in(
+            transaction, f"WHERE {' AND '.join(where)} AND {among} {end}", (*values, *more, *last)
+        )
+
+
+def _images_in(transaction: Transaction, selection: _Selection, first: int) -> list[int] | None:
+    """The images of a selection, from one on; None: it says nothing of them."""
+    if selection.dayobs is None and selection.obsids is None:
+        if selection.image_ids is None:
+            return None
+        return sorted({image_id for image_id in selection.image_ids if image_id >= first})
+    where, values = ["id >= ?"], [first]  # type: tuple[list[str], list[Any]]
+    for column, value in (("dayobs", selection.dayobs), ("instrument", selection.instrument)):
         if value is not None:
             where.append(f"{column} = ?")
             values.append(value)
-    for column, some in (
-        ("ingest.image_id", image_ids),
-        ("ingest.id", ids),
-        ("image.obsid", obsids),
-        ("ingest.detector", detectors),
-        ("ingest.kind", kinds),
-    ):
-        if some is not None:
-            where.append(f"{column} IN ({', '.join('?' * len(some))})" if some else "1 = 0")
-            values += some
-    if states is not None:
-        where.append(f"ingest.state IN ({quoted(_known(states))})" if states else "1 = 0")
-    return where, values
-
-
-def _select(transaction: Transaction, where: str, values: Sequence[Any]) -> list[IngestRow]:
-    return [
-        IngestRow(**dict(zip(_FIELDS, row, strict=True)))
-        for row in transaction.rows(f"SELECT {_INGEST} {_FROM} {where}", values)
-    ]
+    found: list[int] = []
+    for part in [None] if selection.obsids is None else list(parts(sorted(set(selection.obsids)))):
+        among, more = ("1 = 1", ()) if part is None else transaction.among("obsid", part)
+        rows = transaction.rows(
+            f"SELECT id FROM image WHERE {' AND '.join(where)} AND {among}", (*values, *more)
+        )
+        found += [row[0] for row in rows]
+    wanted = None if selection.image_ids is None else set(selection.image_ids)
+    return sorted(image_id for image_id in set(found) if wanted is None or image_id in wanted)
 
 
 def _known(states: Collection[str]) -> Collection[str]:
     for state in states:
         check("ingest", state, state)
     return states
-
-
-def _note(transaction: Transaction, row: IngestRow, old: str, new: str, detail: dict[str, Any]) -> None:
-    """What is ingested, and where, says the subject: `REPOSITORY PATH`."""
-    subject = f"{row.repository} {row.path}"
-    dayobs = dayobs_of(row.obsid) if row.obsid else 0
-    transaction.note(Change("ingest", subject, old, new, row.image_id or None, row.obsid, dayobs, detail))

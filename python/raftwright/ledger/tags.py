@@ -107,10 +107,15 @@ class Tags:
 
     @staticmethod
     def _images_in(transaction: Transaction, image_ids: list[int]) -> dict[int, str]:
+        """Their names; the rows are locked, as `Ingests.leave` does before it looks for tags."""
         found: dict[int, str] = {}
         for part in parts(image_ids):
             among, values = transaction.among("id", part)
-            found.update(transaction.rows(f"SELECT id, obsid FROM image WHERE {among}", values))
+            found.update(
+                transaction.rows(
+                    f"SELECT id, obsid FROM image WHERE {among} ORDER BY id{transaction.lock}", values
+                )
+            )
         for image_id in image_ids:
             if image_id not in found:
                 raise NotFoundError(f"the ledger has no image of the number {image_id}")
