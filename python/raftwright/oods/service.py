@@ -1,0 +1,270 @@
+"""The OODS as a whole: what it is made of, what each part tells the others, its status, its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Hashable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from raftwright.errors import NotFoundError, RaftwrightError, UsageError
+from raftwright.ledger import open_ledger
+from raftwright.oods.following import Following
+from raftwright.oods.ingesting import Ingesting
+from raftwright.oods.places import NAME, Places
+from raftwright.oods.settings import Settings
+from raftwright.oods.telling import Teller
+from raftwright.service import Service
+from raftwright.service.chronicle import Chronicle
+from raftwright.service.role import Role
+
+if TYPE_CHECKING:
+    from raftwright.butler import Ingester, Repository
+    from raftwright.ledger import Ledger
+    from raftwright.service import Life, Task
+
+__all__ = ["NAME", "Oods"]
+
+_log = logging.getLogger("raftwright.oods")
+
+
+class Oods(Service):
+    """Ingests, announces, cleans. Raises, from `start`, what ledger, repository and events raise."""
+
+    NAME: ClassVar[str] = NAME
+    LIVE: ClassVar[frozenset[str]] = frozenset(
+        {"sweep", "batch", "guider_wait", "retries", "backoff", "longest", "order"}
+    )
+
+    settings: Settings
+
+    def __init__(self, settings: Settings, places: Places, life: Life | None = None, **more: Any) -> None:
+        super().__init__(settings, life, **more)
+        self.places = places
+        self.ledger: Ledger | None = None
+        self.role: Role | None = None
+        self.following: Following | None = None
+        self.ingesting: Ingesting | None = None
+        self.chronicle: Chronicle | None = None
+        self._visits: set[tuple[str, int]] = set()
+        self._visits_wanted = threading.Condition()
+        self.visits_trouble = ""
+        self._closing: list[Callable[[], None]] = []
+
+    # -- begin and end
+
+    def open(self) -> None:
+        """See `Service`."""
+        settings, places = self.settings, self.places
+        self._make_sure().close()
+        self.ledger = ledger = open_ledger(places.ledger)
+        self._closing.append(ledger.close)
+        ledger.renew()
+        ledger.keep_alive()
+        teller = Teller(self._publisher())
+        self.publisher = teller.publisher
+        self._closing.append(teller.close)
+        self.role = Role(ledger, f"{NAME}:{settings.name}", self._begins)
+        self.ingesting = Ingesting(
+            ledger,
+            lambda: self.settings,
+            self._open_ingester,
+            teller,
+            active=lambda: self.active,
+            ingested=self._define,
+            settled=lambda facts: self.tell("file", facts),
+            metrics=self.metrics,
+        )
+        self.task("role", self.role.keep)
+        self.task("ingest", self.ingesting.work, patience=300.0)
+        if settings.archive:
+            self._follow(ledger)
+        if settings.visits:
+            self.task("visits", self._define_visits)
+        self.role.take()
+        self.metrics.gauge("active", "1 where it is this one that works", read=lambda: float(self.active))
+
+    def _follow(self, ledger: Ledger) -> None:
+        assert self.role is not None
+        assert self.ingesting is not None
+        self.following = following = Following(ledger, self.settings, self.ingesting.wake)
+        self.chronicle = Chronicle(
+            ledger,
+            self.role.name,
+            following.take,
+            things=("file",),
+            active=lambda: self.active,
+            settled=lambda: True,
+        )
+        self.task("chronicle", self.chronicle.read)
+        self.task("sweep", lambda task: following.keep(task, lambda: self.active), patience=120.0)
+        if self.places.listen:
+            self.task("events", self._listen)
+
+    def _make_sure(self) -> Repository:
+        """The repository, made where there is none. Raises NotFoundError, StorageError."""
+        from raftwright.butler import make_repository, open_repository
+
+        wanted = self.settings
+        if not wanted.create:
+            return open_repository(wanted.repository)
+        try:
+            return open_repository(wanted.repository)
+        except NotFoundError:
+            cameras = wanted.cameras or ([self.places.camera] if self.places.camera else [])
+            return make_repository(wanted.repository, db_url=wanted.registry or None, cameras=cameras)
+
+    def _open_ingester(self) -> Ingester:
+        from raftwright.butler import Ingester, open_repository
+
+        return Ingester(open_repository(self.settings.repository, writeable=True))
+
+    def _publisher(self) -> Any:
+        if not self.places.publish:
+            return None
+        from raftwright.events import open_publisher
+
+        return open_publisher(self.places.publish, name=self.name)
+
+    def quiet(self) -> None:
+        """Takes on nothing more."""
+        if self.ingesting is not None:
+            self.ingesting.quiet()
+        if self.chronicle is not None:
+            self.chronicle.end()
+        with self._visits_wanted:
+            self._visits_wanted.notify_all()
+
+    def in_flight(self) -> Collection[Hashable]:
+        """Files that are being ingested."""
+        return () if self.ingesting is None else self.ingesting.under_way
+
+    def close(self) -> None:
+        """Everything that was opened, the last thing first."""
+        while self._closing:
+            try:
+                self._closing.pop()()
+            except RaftwrightError as error:
+                _log.error("%s", error)
+
+    def apply(self, settings: Settings) -> None:
+        """Tasks read what may change each time."""
+
+    @property
+    def active(self) -> bool:
+        """Whether this is the OODS that works; of several for one repository one does."""
+        return self.role is not None and self.role.active
+
+    def _begins(self) -> None:
+        """It is us from now on, or the ledger is another."""
+        if self.chronicle is not None:
+            self.chronicle.forget()
+        if self.following is not None:
+            self.following.forget()
+        if self.ingesting is not None:
+            self.ingesting.wake()
+
+    def _listen(self, task: Task) -> None:
+        """Hints of forwarders."""
+        from raftwright.events import open_subscriber
+
+        assert self.chronicle is not None
+        kinds = ("fileWritten", "fileRepaired", "imageWritten", "missed")
+        with open_subscriber(*self.places.listen, kinds=kinds, group=self.name) as subscriber:
+            while not task.stopping.is_set():
+                for event in subscriber.events(timeout=self.settings.events_wait):
+                    self.chronicle.wake()
+                    subscriber.done(event)
+                    if task.stopping.is_set():
+                        return
+
+    # -- visits
+
+    def _define(self, exposures: set[tuple[str, int]]) -> None:
+        with self._visits_wanted:
+            self._visits |= exposures
+            self._visits_wanted.notify()
+
+    def _define_visits(self, task: Task) -> None:
+        """Visits of exposures that were ingested; tried again until they are there."""
+        ingester: Ingester | None = None
+        try:
+            while not task.stopping.is_set():
+                with self._visits_wanted:
+                    if not self._visits:
+                        self._visits_wanted.wait(1.0)
+                    wanted, self._visits = self._visits, set()
+                task.beat()
+                if not wanted:
+                    continue
+                try:
+                    ingester = ingester or self._open_ingester()
+                    ingester.define_visits(sorted(wanted))
+                    self.visits_trouble = ""
+                except RaftwrightError as error:
+                    if not self.visits_trouble:
+                        _log.error("visits cannot be defined: %s", error)
+                    self.visits_trouble = str(error)
+                    if ingester is not None:
+                        ingester.close()
+                        ingester = None
+                    with self._visits_wanted:
+                        self._visits |= wanted
+                    task.wait(min(self.settings.sweep, 5.0))
+        finally:
+            if ingester is not None:
+                ingester.close()
+
+    # -- what it tells
+
+    def obey(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`again`: queues dead letters once more."""
+        assert self.ledger is not None
+        if command == "again":
+            unknown = set(arguments)
+            if unknown:
+                raise UsageError(f"again takes no {sorted(unknown)[0][:40]!a}")
+            count = self.ledger.ingests.again(
+                self.settings.name, states=("failed", "conflict", "unsupported")
+            )
+            if self.ingesting is not None:
+                self.ingesting.wake()
+            return {"queued": count}
+        return super().obey(command, arguments)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do now."""
+        if self.phase != "running" or self.ledger is None:
+            return self.phase != "running"
+        if not self.active:
+            return True
+        waiting = self.ledger.ingests.counts(self.settings.name, done=False).get(self.settings.name, {})
+        return not (waiting.get("queued") or waiting.get("ingesting") or self._visits)
+
+    def problems(self) -> list[str]:
+        """See `Service`."""
+        parts = (
+            "" if self.ingesting is None else self.ingesting.trouble,
+            "" if self.role is None else self.role.trouble,
+            f"visits cannot be defined: {self.visits_trouble}" if self.visits_trouble else "",
+        )
+        return [part for part in parts if part]
+
+    def report(self) -> Mapping[str, Any]:
+        """See `Service`."""
+        states: dict[str, int] = {}
+        problems: list[str] = []
+        if self.ledger is not None:
+            try:
+                name = self.settings.name
+                states = self.ledger.ingests.counts(name, done=False).get(name, {})
+            except RaftwrightError as error:
+                problems.append(str(error))
+        return {
+            "role": None if self.role is None else self.role.name,
+            "active": self.active,
+            "repository": self.settings.repository,
+            "ingests": states,
+            "problems": problems,
+        }

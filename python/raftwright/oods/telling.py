@@ -1,0 +1,51 @@
+"""`imageInOODS`: what became of a file, in the observatory's fields and codes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from raftwright.errors import RaftwrightError
+from raftwright.events.codes import OodsStatus
+
+if TYPE_CHECKING:
+    from raftwright.events import Publisher
+    from raftwright.ledger.rows import IngestRow
+
+__all__ = ["Teller"]
+
+_log = logging.getLogger("raftwright.oods")
+
+_LONGEST: Final = 500
+
+
+class Teller:
+    """Publishes, if there is a publisher, and never fails: events are hints, the ledger knows."""
+
+    def __init__(self, publisher: Publisher | None) -> None:
+        self.publisher = publisher
+        self.told = 0
+
+    def of(self, row: IngestRow, code: int, description: str) -> None:
+        """A file is ingested, or will not be."""
+        if self.publisher is None:
+            return
+        raft, _, sensor = row.detector.partition("_")
+        try:
+            self.publisher.publish(
+                "imageInOODS",
+                camera=row.instrument or "UNDEF",
+                obsid=row.obsid or "??",
+                raft=raft or "R??",
+                sensor=sensor or "S??",
+                statusCode=OodsStatus(code),
+                description=description[:_LONGEST],
+            )
+            self.told += 1
+        except RaftwrightError as error:
+            _log.error("%s", error)
+
+    def close(self) -> None:
+        """Closes the publisher."""
+        if self.publisher is not None:
+            self.publisher.close()
