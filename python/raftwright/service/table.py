@@ -30,6 +30,8 @@ SERVICES: Final[Mapping[str, Entry]] = MappingProxyType(
         "header": Entry("raftwright.header.service", 1),
         "archiver": Entry("raftwright.archiver", 2),
         "catchup": Entry("raftwright.catchup", 3),
+        "oods": Entry("raftwright.oods", 6),
+        "endpoint": Entry("raftwright.backbone.receiving", 9),
     }
 )
 """In the order in which they are started; they end in the opposite one."""

@@ -1,0 +1,320 @@
+"""Taking in: a file leaves the buffer for the storage, checked, and never in place of another.
+
+The order is what makes it safe to die anywhere: out of the others' sight by a rename, read and checked,
+published in the storage (or aside), entered in the register, and only then removed from the buffer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import filecmp
+import hashlib
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from raftwright import _core
+from raftwright.backbone.receiving.lists import SUFFIX, read_list
+from raftwright.backbone.receiving.register import FileRow, Register
+from raftwright.backbone.receiving.watching import TAKING, Candidate
+from raftwright.errors import ConflictError, FormatError, RaftwrightError, StorageError
+from raftwright.ledger.clock import tai
+from raftwright.rawfile.names import FileName
+from raftwright.transfer.directory import DirectorySender
+from raftwright.transfer.outcome import Job, OutageError, RefusedError
+from raftwright.transfer.place import Place
+
+__all__ = ["Intake", "Sums", "Taken"]
+
+_log = logging.getLogger("raftwright.endpoint")
+
+_STEP: Final = 1 << 20
+_FITS: Final = (".fits", ".fits.fz", ".fz")
+
+
+class Sums(NamedTuple):
+    """Of a file's bytes."""
+
+    bytes: int
+    crc32c: str
+    adler32: str
+    md5: str
+
+
+class Taken(NamedTuple):
+    """What became of a file of the buffer."""
+
+    name: str
+    outcome: str
+    """`stored`, `alias`, `again`, `conflict`, `refused`; `later`: it is tried again."""
+    message: str
+    file_id: int = 0
+
+
+class _NotYet(Exception):  # noqa: N818 - no error
+    """Perhaps it is still being written."""
+
+
+class Intake:
+    """Takes files in. Used by one thread; of several processes one at a time has the buffer."""
+
+    def __init__(
+        self,
+        buffer: Path,
+        storage: Path,
+        aside: Path,
+        register: Register,
+        *,
+        ingesters: Iterable[str] = (),
+        md5: bool = False,
+        verify: bool = True,
+        link: bool = True,
+        patience: Callable[[], float] = lambda: 600.0,
+    ) -> None:
+        self.buffer = buffer
+        self.storage = storage
+        self.aside = aside
+        self._register = register
+        self._ingesters = tuple(ingesters)
+        self._md5 = md5
+        self._verify = verify
+        self._patience = patience
+        self._into = _sender("storage", storage, link)
+        self._beside = _sender("aside", aside, link)
+        self._short: dict[str, tuple[tuple[int, int], float]] = {}
+        """Files that are cut short, and since when as they are."""
+        self._lock: int | None = None
+
+    # -- the buffer is ours
+
+    def acquire(self) -> bool:
+        """Whether the buffer is ours alone now; another process may have it. Raises StorageError."""
+        if self._lock is not None:
+            return True
+        taking = self.buffer / TAKING
+        try:
+            taking.mkdir(mode=0o700, exist_ok=True)
+            self.aside.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(taking, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageError(
+                error.errno,
+                f"cannot be written to ({error.strerror}); look after it",
+                str(error.filename or taking),
+            ) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+                return False
+            raise StorageError(error.errno, f"cannot be locked ({error.strerror})", str(taking)) from None
+        self._lock = descriptor
+        return True
+
+    def close(self) -> None:
+        """Lets go of the buffer."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        self._into.close()
+        self._beside.close()
+
+    # -- a file
+
+    def take(self, candidate: Candidate) -> Taken:
+        """Takes a file in. Raises OutageError where storage or register take nothing now."""
+        begun = tai()
+        try:
+            mine = self._hide(candidate)
+        except OSError as error:
+            return Taken(candidate.name, "later", f"cannot be taken out of the buffer ({error.strerror})")
+        try:
+            sums = _sums(mine, self._md5 or bool(candidate.promise and candidate.promise.md5))
+            why = self._wrong(candidate, mine, sums)
+        except (_NotYet, FileNotFoundError) as error:
+            return Taken(candidate.name, "later", str(error) or "it is still being written")
+        except OSError as error:
+            return Taken(candidate.name, "later", f"cannot be read ({error.strerror})")
+        try:
+            if why:
+                return self._refuse(candidate.name, mine, sums, why, begun)
+            return self._store(candidate.name, mine, sums, begun)
+        except RefusedError as error:
+            return Taken(candidate.name, "later", str(error))
+        except StorageError as error:
+            raise OutageError(str(error)) from error
+        except OSError as error:
+            raise OutageError(f"{error.filename or self.storage}: {error.strerror}") from error
+
+    def _hide(self, candidate: Candidate) -> Path:
+        """Moves a file to where only we look. What comes under its name from now on is another file. A name
+        that is there already was left by somebody who died: it is looked at first, by itself."""
+        mine = self.buffer / TAKING / candidate.name
+        if candidate.path == mine:
+            return mine
+        mine.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.path.lexists(mine):
+            raise FileExistsError(errno.EEXIST, "the one of that name before it is not done yet")
+        os.rename(candidate.path, mine)
+        return mine
+
+    def _wrong(self, candidate: Candidate, mine: Path, sums: Sums) -> str:
+        """Why a file is refused, or nothing. Raises _NotYet."""
+        promise = candidate.promise
+        if promise is not None:
+            for key in ("bytes", "crc32c", "adler32", "md5"):
+                said, found = getattr(promise, key), getattr(sums, key)
+                if said not in ("", found):
+                    return f"{key} is {found}, the hand-over list says {said}"
+        if sums.bytes == 0:
+            return "it is empty"
+        if candidate.name.endswith(SUFFIX):
+            try:
+                read_list(mine)
+            except FormatError as error:
+                return str(error)
+        if candidate.name.endswith(_FITS):
+            return self._fits(candidate, mine, sums)
+        return ""
+
+    def _fits(self, candidate: Candidate, mine: Path, sums: Sums) -> str:
+        try:
+            fits = _core.FitsFile.open(str(mine))
+            if fits.trailing:
+                why = f"{fits.trailing} bytes stand behind its last HDU"
+            else:
+                return self._sums_of(mine, fits)
+        except (RaftwrightError, OSError) as error:
+            why = str(error).replace(f"{mine}", candidate.name)
+        if candidate.promise is not None:
+            return why  # it is what was handed over
+        key, now = (sums.bytes, mine.stat().st_mtime_ns), time.monotonic()
+        before, since = self._short.get(candidate.name, (None, now))
+        if before != key:
+            since = now
+        if now - since < self._patience():
+            self._short[candidate.name] = key, since
+            raise _NotYet(f"it may still be written: {why}")
+        self._short.pop(candidate.name, None)
+        return why
+
+    def _sums_of(self, mine: Path, fits: Any) -> str:
+        """Whether a whole FITS file is what it says, as far as it says anything."""
+        if not self._verify:
+            return ""
+        try:
+            FileName.parse(mine)
+        except FormatError:
+            wrong = [hdu for hdu in range(len(fits)) if False in fits.sums(hdu)]
+            return f"the sums of HDU {wrong[0]} do not hold" if wrong else ""
+        from raftwright.rawfile import verify
+
+        report = verify(mine, threads=1)
+        for each in report.findings:
+            if each.severity == "error":
+                return ": ".join(part for part in (each.hdu, each.place, each.problem) if part)
+        return ""
+
+    # -- places
+
+    def _store(self, name: str, mine: Path, sums: Sums, begun: float) -> Taken:
+        """Into the storage, or as an alias, or as a conflict."""
+        same = self._same(name, mine, sums)
+        source = mine if same is None else self.storage / same.name
+        try:
+            sent = self._into.send(Job(path=str(source), target=name, bytes=sums.bytes, crc32c=sums.crc32c))
+        except ConflictError:
+            kept = self._set_aside("conflict", name, mine, sums)
+            why = "the name is taken by another content, which stays; this one is kept aside"
+            return self._entered(name, mine, sums, begun, "conflict", why, place="conflict", kept_as=kept)
+        if sent.how == "there already":
+            outcome, why = "again", "it was there already"
+        elif same is not None:
+            outcome, why = "alias", f"the content of {same.name}, under another name"
+        else:
+            outcome, why = "stored", ""
+        there = self.storage / name
+        with contextlib.suppress(OSError):
+            os.chmod(there, stat.S_IMODE(there.stat().st_mode) & 0o555 or 0o444)
+        return self._entered(
+            name, mine, sums, begun, outcome, why, alias_of=None if same is None else same.id
+        )
+
+    def _same(self, name: str, mine: Path, sums: Sums) -> FileRow | None:
+        """The file of the storage with the same content and another name, byte for byte."""
+        for row in self._register.known(sums.crc32c, sums.adler32, sums.bytes):
+            if row.name == name:
+                return None
+            there = self.storage / row.name
+            with contextlib.suppress(OSError):
+                if not there.is_symlink() and filecmp.cmp(there, mine, shallow=False):
+                    return row
+        return None
+
+    def _refuse(self, name: str, mine: Path, sums: Sums, why: str, begun: float) -> Taken:
+        kept = self._set_aside("refused", name, mine, sums)
+        return self._entered(name, mine, sums, begun, "refused", why, place="refused", kept_as=kept)
+
+    def _set_aside(self, kind: str, name: str, mine: Path, sums: Sums) -> str:
+        """Where it is kept: under its content, so that none is in the way of another."""
+        target = f"{kind}/{sums.crc32c}-{sums.bytes}/{name}"
+        self._beside.send(Job(path=str(mine), target=target, bytes=sums.bytes, crc32c=sums.crc32c))
+        return str(self.aside / target)
+
+    def _entered(
+        self, name: str, mine: Path, sums: Sums, begun: float, outcome: str, why: str, **more: Any
+    ) -> Taken:
+        """It stands at its place: that is written down, and then it leaves the buffer."""
+        relpath, _, filename = name.rpartition("/")
+        file_id, new = self._register.enter(
+            relpath=relpath,
+            filename=filename,
+            crc32c=sums.crc32c,
+            adler32=sums.adler32,
+            md5=sums.md5,
+            size=sums.bytes,
+            ingesters=self._ingesters,
+            message=why,
+            begun_tai=begun,
+            **more,
+        )
+        mine.unlink()
+        self._short.pop(name, None)
+        with contextlib.suppress(OSError):  # directories of ours that are empty now
+            for above in mine.relative_to(self.buffer / TAKING).parents[:-1]:
+                (self.buffer / TAKING / above).rmdir()
+        if outcome == "again" and new:
+            outcome = "stored"  # somebody died after it was published
+        if outcome in ("conflict", "refused"):
+            _log.error("%s: %s: %s", name, outcome, why)
+        return Taken(name, outcome, why, file_id)
+
+
+def _sender(name: str, root: Path, link: bool) -> DirectorySender:
+    return DirectorySender(
+        Place(name=name, kind="directory", root=str(root), link="auto" if link else "never")
+    )
+
+
+def _sums(path: Path, md5: bool) -> Sums:
+    """Raises _NotYet where the file changed while it was read, OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        before = os.fstat(descriptor)
+        crc, adler, size = 0, 1, 0
+        digest = hashlib.md5(usedforsecurity=False) if md5 else None
+        while piece := stream.read(_STEP):
+            crc, adler, size = _core.crc32c(piece, crc), _core.adler32(piece, adler), size + len(piece)
+            if digest is not None:
+                digest.update(piece)
+        now = os.fstat(descriptor)
+    if (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns) or size != now.st_size:
+        raise _NotYet("it changed while it was read")
+    return Sums(size, f"{crc:08x}", f"{adler:08x}", "" if digest is None else digest.hexdigest())
