@@ -20,8 +20,15 @@ COMCAM = Observatory()
 CREATED = 1_800_000_000_000_000_000
 
 
+_begun: dict[Path, Journal] = {}
+
+
 def begin(path: Path) -> Intake:
-    intake = Intake(Collector(COMCAM.spec), Journal(path))
+    """Who had this journal before was killed."""
+    if path in _begun:
+        _begun[path].close()
+    journal = _begun[path] = Journal(path)
+    intake = Intake(Collector(COMCAM.spec), journal)
     intake.recover()
     return intake
 
@@ -156,7 +163,7 @@ def test_what_comes_while_it_begins_anew_is_in_it(tmp_path: Path) -> None:
     assert {entry["n"] for entry in journal.entries()} == set(told)
     assert len(told) == 900
     assert journal.damaged == 0
-    assert os.listdir(tmp_path) == ["journal"]
+    assert sorted(os.listdir(tmp_path)) == ["journal", "journal.lock"]
 
 
 def test_a_disk_that_is_full_costs_no_header(tmp_path: Path) -> None:
@@ -176,3 +183,75 @@ def test_a_journal_that_cannot_be_had(tmp_path: Path) -> None:
     (tmp_path / "journal").mkdir()
     with pytest.raises(StorageError, match="journal"):
         Journal(tmp_path / "journal")
+
+
+def test_a_journal_is_of_one_service(tmp_path: Path) -> None:
+    """A second one would begin it anew without what the first one knows: of another camera, say."""
+    first = Journal(tmp_path / "journal")
+    with pytest.raises(StorageError, match="another header service has this journal; give each its own"):
+        Journal(tmp_path / "journal")
+    first.append({"b": "one", "c": True})
+    first.renew(lambda: [{"b": "two", "c": True}])
+    with pytest.raises(StorageError, match="another header service"):
+        Journal(tmp_path / "journal")
+    first.close()
+    second = Journal(tmp_path / "journal")
+    assert list(second.entries()) == [{"b": "two", "c": True}]
+    second.close()
+
+
+def test_what_is_not_announced_is_not_done(tmp_path: Path) -> None:
+    """D059: a document is stored and waits for its announcement, or its second version cannot be stored; the
+    journal is begun anew, and the process is killed."""
+
+    def after_a_kill(intake: Intake) -> set[str]:
+        intake.renew()
+        copy = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}"
+        copy.write_bytes((tmp_path / "journal").read_bytes())
+        again = Intake(Collector(COMCAM.spec), Journal(copy))
+        again.recover()
+        return {str(t.image.name) for t in again.collector.under_way() if t.build_at is not None}
+
+    intake = Intake(Collector(COMCAM.spec), Journal(tmp_path / "journal"))
+    exposure = COMCAM.exposure(1)
+    obsid = str(exposure.name)
+    for kind, fields in COMCAM.events(exposure).items():
+        assert intake.take(kind, fields) is None
+    collector = intake.collector
+    assert collector.due(1e9) == [obsid]
+    collector.snapshot(obsid)
+    collector.built(obsid, True, 0.0)
+    assert after_a_kill(intake) == {obsid}, "nobody was told yet"
+    intake.built(obsid, True)
+    assert after_a_kill(intake) == set()
+    late = {**COMCAM.events(exposure)["endOfImageTelemetry"], "darkTime": 99.0}
+    intake.take("endOfImageTelemetry", late)
+    assert collector.due(1e9 + 10) == [obsid]
+    collector.snapshot(obsid)
+    collector.failed(obsid, 0.0, 30.0)
+    assert after_a_kill(intake) == {obsid}, "its second version is not stored"
+
+
+def test_what_is_journalled_and_not_yet_collected_is_in_the_new_journal(tmp_path: Path) -> None:
+    """The journal is begun anew at the very moment between the two."""
+    intake = begin(tmp_path / "journal")
+    usual, go_on, between = intake.collector.event, threading.Event(), threading.Event()
+
+    def slowly(*args: Any) -> str | None:
+        between.set()
+        assert go_on.wait(5.0)
+        return usual(*args)
+
+    intake.collector.event = slowly  # type: ignore[method-assign]
+    threads = [
+        threading.Thread(target=tell, args=(intake, 1, "startIntegration"), kwargs={"telemetry": False}),
+        threading.Thread(target=lambda: between.wait(5.0) and intake.renew()),
+    ]
+    for thread in threads:
+        thread.start()
+    assert between.wait(5.0)
+    time.sleep(0.1)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert len(begin(tmp_path / "journal").collector) == 1

@@ -101,13 +101,15 @@ class _Lane:
         self._works: set[Work] = set()
         self.load = 0
         """Bytes that it has been given and that did not end."""
+        self._count = threading.Lock()
         self.stats: dict[str, int] = {}
         self.outstanding = 0
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=carried(self._run), name=f"receive-{number}", daemon=True)
 
     def give(self, work: Work) -> None:
-        self.load += work.source.bytes
+        with self._count:
+            self.load += work.source.bytes
         self._inbox.put(work)
         self.wake()
 
@@ -173,5 +175,6 @@ class _Lane:
 
     def _over(self, work: Work) -> None:
         self._works.discard(work)
-        self.load -= work.source.bytes
+        with self._count:
+            self.load -= work.source.bytes
         self._ended(work)

@@ -64,6 +64,8 @@ class Tracked:
     building: bool = False
     changed: bool = False
     """Something came since it was built last."""
+    told: bool = False
+    """Its document, as it was built last, is announced."""
     read_out: bool = False
     """The DAQ has it: there is such an image, whatever is told of it."""
     finished: float = 0.0
@@ -303,7 +305,7 @@ class Collector:
         """A copy of what is known of an image that is being built. Raises KeyError."""
         with self._lock:
             tracked = self._images[obsid]
-            tracked.changed = False
+            tracked.changed = tracked.told = False
             image = tracked.image
             nothing = [] if image.events else ["nothing was told of it; it is known from the DAQ alone"]
             return Collected(
@@ -317,7 +319,7 @@ class Collector:
             )
 
     def built(self, obsid: str, complete: bool, now: float) -> None:
-        """Its document is stored and announced."""
+        """Its document is stored."""
         with self._lock:
             tracked = self._images.get(obsid)
             if tracked is None:
@@ -328,12 +330,20 @@ class Collector:
             if tracked.changed and tracked.build_at is None:
                 self._advance(tracked, _END, now)
 
+    def announced(self, obsid: str) -> None:
+        """Whoever listens knows of its document."""
+        with self._lock:
+            tracked = self._images.get(obsid)
+            if tracked is not None:
+                tracked.told = True
+
     def failed(self, obsid: str, now: float, pause: float) -> None:
         """It could not be stored: it is tried again after a pause."""
         with self._lock:
             tracked = self._images.get(obsid)
             if tracked is not None:
                 tracked.building = False
+                tracked.changed = True  # what came since the last document is in none yet
                 tracked.build_at = now + pause
 
     # -- what is kept
@@ -353,6 +363,7 @@ class Collector:
             if tracked is not None:
                 tracked.state = "complete" if complete else "partial"
                 tracked.build_at, tracked.changed, tracked.finished = None, False, now
+                tracked.told = True
 
     def under_way(self) -> Iterator[Tracked]:
         """All images that are known, in the order of their first events."""

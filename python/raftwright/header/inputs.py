@@ -145,6 +145,9 @@ def _lines(path: Path, intake: Intake, dead: DeadLetters | None) -> int:
     """Takes the whole lines that were added since it was read last."""
     done = 0
     try:
+        found = path.stat()
+        if intake.offsets.get(str(path)) == (found.st_ino, found.st_size):
+            return 0  # nothing was added
         with path.open("rb") as stream:
             status = os.fstat(stream.fileno())
             inode, offset = intake.offsets.get(str(path), (status.st_ino, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from collections import Counter
@@ -93,6 +94,7 @@ class Intake:
         """The document of an image is stored and announced."""
         with self._lock:
             self._append({"b": obsid, "c": complete})
+            self.collector.announced(obsid)
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         try:
@@ -138,11 +140,14 @@ class Intake:
 
     def renew(self) -> None:
         """Begins the journal anew with what still counts. Raises StorageError."""
-        self._journal.renew(self._entries)
+        self._journal.renew(self._entries, self._lock)
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         collector = self.collector
         for path, (inode, offset) in list(self.offsets.items()):
+            if not os.path.exists(path):
+                del self.offsets[path]
+                continue
             yield {"o": path, "i": inode, "n": offset}
         for topic, sample in collector.kept_samples():
             yield {"t": topic, "s": sample.time, "v": _writable(sample.values), "x": sample.expires}
@@ -151,7 +156,7 @@ class Intake:
             for kind, fields in list(image.events.items()):
                 yield {"e": kind, "f": fields, "p": image.published.get(kind), "w": tracked.heard}
             finished = tracked.state in ("complete", "partial")
-            if finished and not tracked.building and not tracked.changed:
+            if finished and tracked.told and not tracked.building and not tracked.changed:
                 yield {"b": str(image.name), "c": tracked.state == "complete"}
 
 

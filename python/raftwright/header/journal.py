@@ -7,12 +7,15 @@ The last line may be cut off by a kill; it is left out and counted.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import itertools
 import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,9 +36,10 @@ _decoder = msgspec.json.Decoder()
 
 
 class Journal:
-    """An append-only file of JSON lines. Thread-safe.
+    """An append-only file of JSON lines, of one service alone: a second one would begin it anew without what
+    the first one knows. Thread-safe.
 
-    Raises StorageError where it cannot be opened.
+    Raises StorageError where it cannot be opened, or is somebody else's.
     """
 
     def __init__(self, path: Path, *, limit: int = 16 << 20) -> None:
@@ -46,17 +50,38 @@ class Journal:
         self._lock = threading.Lock()
         self._size = 0
         self._floor = 0  # size after the last renewal: what counts may be much
-        self._descriptor = -1
+        self._descriptor = self._alone = -1
         self._torn = False
         self._meanwhile: list[bytes] | None = None
         self._renewing = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock_out_others()
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             self._size = os.fstat(self._descriptor).st_size
             self._end_last_line()
         except OSError as error:
+            self.close()
+            if isinstance(error, StorageError):
+                raise
             raise self._refused(error) from error
+
+    def _lock_out_others(self) -> None:
+        """The lock goes with the process. A file system without locks has none."""
+        beside = self.path.with_name(self.path.name + ".lock")
+        self._alone = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._alone)
+            self._alone = -1
+            raise StorageError(
+                errno.EBUSY,
+                "another header service has this journal; give each its own with `journal`",
+                str(self.path),
+            ) from None
+        except OSError:
+            return
 
     def _end_last_line(self) -> None:
         """A kill may have left half a line: what is appended does not belong to it."""
@@ -109,14 +134,19 @@ class Journal:
         """Whether it is time to begin anew."""
         return self._size > max(self._limit, 2 * self._floor)
 
-    def renew(self, entries: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+    def renew(
+        self,
+        entries: Callable[[], Iterable[Mapping[str, Any]]],
+        alone: AbstractContextManager[object] | None = None,
+    ) -> None:
         """Begins anew with these lines, in one step: whoever dies meanwhile leaves the old one.
 
-        Others may append meanwhile: what they append is in both. Raises StorageError.
+        Others may append meanwhile: what they append is in both. Who appends something that `entries` will
+        have only a moment later holds `alone` from before until then. Raises StorageError.
         """
         beside = self.path.with_name(self.path.name + ".new")
         with self._renewing:
-            with self._lock:
+            with alone or contextlib.nullcontext(), self._lock:
                 self._meanwhile = []
             descriptor = -1
             try:
@@ -141,9 +171,11 @@ class Journal:
     def close(self) -> None:
         """Twice is once."""
         with self._lock:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+            for descriptor in (self._descriptor, self._alone):
+                if descriptor >= 0:
+                    with contextlib.suppress(OSError):
+                        os.close(descriptor)
+            self._descriptor = self._alone = -1
 
     def _refused(self, error: OSError) -> StorageError:
         return StorageError(
