@@ -50,7 +50,7 @@ GOOD: dict[str, Any] = json.loads("""{
  "missingAfterResend": 0, "maxFullDiskNode": "dc01", "maxFullDiskPercent": 50, "salIndex": 1,
  "scriptSalIndex": 10, "groupId": "2026-11-22T00:00:00", "coordinateSystem": 2, "dome": 2,
  "position": [1.0, 2.0], "startTime": 1700000000.0, "rotationSystem": 2, "cameraAngle": 0.0,
- "nimages": 1
+ "nimages": 1, "endpoint": "usdf", "standing": "verified"
 }""")
 """A good value of every mandatory field there is."""
 

@@ -34,6 +34,7 @@ __all__ = [
     "ImageIncomplete",
     "ImageWritten",
     "LedgerNote",
+    "ReplicaChanged",
     "ServiceState",
     "StateChanged",
     "UnitTakenOver",
@@ -42,15 +43,25 @@ __all__ = [
 State: TypeAlias = Literal["STANDBY", "DISABLED", "ENABLED", "FAULT", "OFFLINE"]
 
 
-class FileWritten(Message, frozen=True, kw_only=True):
+class _OfImage(Message, frozen=True, kw_only=True):
+    """Of an image."""
+
+    instrument: Instrument
+    obsid: Image
+
+
+class _OfCcd(_OfImage, frozen=True, kw_only=True):
+    """Of a file of a CCD. `NR` and `NS` where it is of no single one."""
+
+    raft: Part
+    sensor: Part
+
+
+class FileWritten(_OfCcd, frozen=True, kw_only=True):
     """A file of a CCD is whole and durable under its name."""
 
     KIND: ClassVar[str] = "fileWritten"
 
-    instrument: Instrument
-    obsid: Image
-    raft: Part
-    sensor: Part
     location: Location
     path: Path
     bytes: Bytes
@@ -71,50 +82,42 @@ class FileRepaired(FileWritten, frozen=True, kw_only=True):
     replaces: Path
 
 
-class ImageWritten(Message, frozen=True, kw_only=True):
+class ImageWritten(_OfImage, frozen=True, kw_only=True):
     """All files of an image that this forwarder is in charge of are written."""
 
     KIND: ClassVar[str] = "imageWritten"
 
-    instrument: Instrument
-    obsid: Image
     files: Count
     states: dict[str, str] = msgspec.field(default_factory=dict)
     missing_pixels: Bytes = 0
 
 
-class ImageIncomplete(Message, frozen=True, kw_only=True):
+class ImageIncomplete(_OfImage, frozen=True, kw_only=True):
     """A source of an image was given up on for now; its files are written with the gaps marked."""
 
     KIND: ClassVar[str] = "imageIncomplete"
 
-    instrument: Instrument
-    obsid: Image
     raft: Part
     location: Location
     missing_bytes: Bytes
     reason: Text
 
 
-class UnitTakenOver(Message, frozen=True, kw_only=True):
+class UnitTakenOver(_OfImage, frozen=True, kw_only=True):
     """A unit of work of another service, which no longer renews its lease, is now this one's."""
 
     KIND: ClassVar[str] = "unitTakenOver"
 
-    instrument: Instrument
-    obsid: Image
     location: Location
     previous: Text
     owner: Text
 
 
-class ImageComplete(Message, frozen=True, kw_only=True):
+class ImageComplete(_OfImage, frozen=True, kw_only=True):
     """The archiver has settled what an image is: all of it, or all that can be had."""
 
     KIND: ClassVar[str] = "imageComplete"
 
-    instrument: Instrument
-    obsid: Image
     expected: Count
     """Detectors that the image must have."""
     present: Count
@@ -124,13 +127,11 @@ class ImageComplete(Message, frozen=True, kw_only=True):
     """Detector and reason of what is not there."""
 
 
-class HeaderReady(Message, frozen=True, kw_only=True):
+class HeaderReady(_OfImage, frozen=True, kw_only=True):
     """The header document of an image stands in the archive."""
 
     KIND: ClassVar[str] = "headerReady"
 
-    instrument: Instrument
-    obsid: Image
     path: Path
     bytes: Bytes
     crc32c: Crc
@@ -140,15 +141,11 @@ class HeaderReady(Message, frozen=True, kw_only=True):
     """Mandatory cards that it does not have."""
 
 
-class Delivered(Message, frozen=True, kw_only=True):
+class Delivered(_OfCcd, frozen=True, kw_only=True):
     """A file is at a destination, and was looked at there. `NR` and `NS` where it is of no single CCD."""
 
     KIND: ClassVar[str] = "delivered"
 
-    instrument: Instrument
-    obsid: Image
-    raft: Part
-    sensor: Part
     destination: Word
     name: Path
     """The file's path or key there."""
@@ -157,15 +154,11 @@ class Delivered(Message, frozen=True, kw_only=True):
     seconds: float | None = None
 
 
-class DeliveryFailed(Message, frozen=True, kw_only=True):
+class DeliveryFailed(_OfCcd, frozen=True, kw_only=True):
     """A file could not be brought to a destination; `final` where it is not tried again."""
 
     KIND: ClassVar[str] = "deliveryFailed"
 
-    instrument: Instrument
-    obsid: Image
-    raft: Part
-    sensor: Part
     destination: Word
     name: Path
     attempt: Count
@@ -173,13 +166,26 @@ class DeliveryFailed(Message, frozen=True, kw_only=True):
     final: bool = False
 
 
-class CommandRun(Message, frozen=True, kw_only=True):
+class ReplicaChanged(_OfImage, frozen=True, kw_only=True):
+    """A replica of a file at an endpoint is verified, damaged, lost, healed or removed; or the file could not
+    be brought there and waits for somebody (failed, conflict)."""
+
+    KIND: ClassVar[str] = "replica"
+
+    endpoint: Word
+    name: Path
+    """The file's path or key there; its path in the archive where it did not get there."""
+    standing: Literal["verified", "damaged", "lost", "healed", "removed", "failed", "conflict"]
+    bytes: Bytes = 0
+    attempt: Count = 0
+    reason: Text = ""
+
+
+class CommandRun(_OfImage, frozen=True, kw_only=True):
     """A command after the writing of a file or an image ended, well (`rc` 0) or not."""
 
     KIND: ClassVar[str] = "commandRun"
 
-    instrument: Instrument
-    obsid: Image
     command: Text
     rc: int
     raft: Part = "NR"
@@ -189,13 +195,11 @@ class CommandRun(Message, frozen=True, kw_only=True):
     output: Text = ""
 
 
-class StateChanged(Message, frozen=True, kw_only=True):
+class StateChanged(_OfImage, frozen=True, kw_only=True):
     """Something of an image has another state in the ledger: a source, detector, file, header, delivery."""
 
     KIND: ClassVar[str] = "stateChanged"
 
-    instrument: Instrument
-    obsid: Image
     dayobs: Dayobs
     thing: Word
     new: Word
@@ -237,6 +241,6 @@ class ServiceState(Message, frozen=True, kw_only=True):
 
 OWN: Final[tuple[type[Message], ...]] = (
     *(FileWritten, FileRepaired, ImageWritten, ImageIncomplete, UnitTakenOver),
-    *(ImageComplete, HeaderReady, Delivered, DeliveryFailed, CommandRun, ServiceState),
+    *(ImageComplete, HeaderReady, Delivered, DeliveryFailed, ReplicaChanged, CommandRun, ServiceState),
     *(StateChanged, LedgerNote),
 )

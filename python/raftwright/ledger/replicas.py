@@ -27,6 +27,8 @@ _ELSEWHERE: Final = {"obsid": "image.obsid", "path": "file.path"}
 _REPLICA: Final = ", ".join(_ELSEWHERE.get(name, f"replica.{name}") for name in _FIELDS)
 _FROM: Final = "FROM replica JOIN image ON image.id = replica.image_id JOIN file ON file.id = replica.file_id"
 _GOOD: Final = "file.status IN ('written', 'unchanged', 'kept')"
+_BACKLOG: Final = 10_000
+"""Added to the priority of what has waited for long."""
 _SAME: Final = "replica.state = 'verified' AND replica.crc32c = file.crc32c AND replica.bytes = file.bytes"
 
 
@@ -237,6 +239,19 @@ class Replicas:
         changed by anybody, and the replica says so. Its destination is `ENDPOINT + endpoint`."""
         del endpoint  # every queue knows its destination from its deliveries
         return ReplicaQueue(self._database, self._leases, custodial=custodial)
+
+    def demote(self, endpoint: str, after: float) -> int:
+        """Lets what has been in the queue of an endpoint for so many seconds go after what is new; how many
+        they are."""
+        where = "destination = ? AND state = 'queued' AND state <> 'delivered' AND priority < ? AND queued_tai < ?"
+        values = (ENDPOINT + endpoint, _BACKLOG, tai() - after)
+        if not self._database.read(f"SELECT 1 FROM delivery WHERE {where} LIMIT 1", values):
+            return 0
+        return self._database.change(
+            lambda transaction: transaction.run(
+                f"UPDATE delivery SET priority = priority + {_BACKLOG} WHERE {where}", values
+            )
+        )
 
     # -- asking
 

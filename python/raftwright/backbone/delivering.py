@@ -1,0 +1,219 @@
+"""The lanes of a hand-off: one for each endpoint, with what it sends by.
+
+A replica comes from the archive. Where that has the file no more, or not as it was, it comes from another
+endpoint that has a good one. What stands at its name there and is known to be damaged is set aside first;
+anything else under its name is a conflict and stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from raftwright.errors import ConflictError, NotFoundError, RaftwrightError
+from raftwright.ledger.replicas import ENDPOINT
+from raftwright.rawfile.standing import digest
+from raftwright.transfer.lane import Ended, Lane, Limits
+from raftwright.transfer.naming import before
+from raftwright.transfer.outcome import Job, OutageError, RefusedError
+from raftwright.transfer.sender import sender_of
+
+if TYPE_CHECKING:
+    from raftwright.backbone.settings import Endpoint
+    from raftwright.ledger import Ledger
+    from raftwright.ledger.rows import DeliveryRow
+    from raftwright.metrics import Metrics
+    from raftwright.transfer.outcome import Sent
+    from raftwright.transfer.sender import Sender
+
+__all__ = ["Lanes"]
+
+_log = logging.getLogger("raftwright.backbone")
+
+_WAITING: Final = "SELECT 1 FROM delivery WHERE destination = ? AND state IN ('queued', 'sending') LIMIT 1"
+_BESIDE: Final = (
+    "SELECT target, bytes, crc32c FROM delivery"
+    " WHERE image_id = ? AND destination = ? AND path = ? AND state <> 'delivered'"
+)
+_IN_A_ROW: Final = 10
+
+
+class Lanes:
+    """Raises, when it is made, what is missing for an endpoint.
+
+    `told` is called with each try that ended; `active` says whether to take on work.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        ledger: Ledger,
+        *,
+        told: Callable[[Endpoint, Ended], None],
+        active: Callable[[], bool],
+        metrics: Metrics,
+    ) -> None:
+        self._ledger = ledger
+        self._lanes: dict[str, Lane] = {}
+        self.senders: dict[str, Sender] = {}
+        """By the names of the endpoints."""
+        for endpoint in endpoints:
+            self.senders[endpoint.name] = sender = sender_of(endpoint.place)
+            name = ENDPOINT + endpoint.name
+            self._lanes[endpoint.name] = Lane(
+                name,
+                Limits(
+                    concurrency=endpoint.concurrency,
+                    timeout=endpoint.timeout,
+                    retries=endpoint.retries,
+                    backoff=endpoint.backoff,
+                    longest=endpoint.longest,
+                    in_a_row=max(_IN_A_ROW, 2 * endpoint.concurrency),
+                ),
+                ledger.replicas.queue(endpoint.name, custodial=endpoint.custodial),
+                functools.partial(self._bring, endpoint),
+                probe=sender.probe,
+                told=functools.partial(told, endpoint),
+                active=active,
+                any_waiting=functools.partial(self._any_waiting, name),
+                metrics=metrics,
+            )
+
+    def _any_waiting(self, name: str) -> bool:
+        return bool(self._ledger.read(_WAITING, (name,)))
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._lanes.values())
+
+    def poke(self, endpoint: str | None = None) -> None:
+        """There is something new in the queue of an endpoint, or of any."""
+        for name, lane in self._lanes.items():
+            if endpoint in (None, name):
+                lane.poke()
+
+    def warm(self) -> None:
+        """Makes connections before the first image needs them. Waits for none of it."""
+        for name, sender in self.senders.items():
+            threading.Thread(target=_warm, args=(name, sender), name=f"warm {name}"[:60], daemon=True).start()
+
+    def idle(self) -> bool:
+        """Whether every queue is empty. Raises StorageError."""
+        return not any(lane.in_flight() or self._any_waiting(lane.name) for lane in self)
+
+    def trouble(self, endpoint: str) -> str:
+        """Why nothing goes there now."""
+        return self._lanes[endpoint].trouble
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """As JSON, by endpoint. Raises StorageError."""
+        waiting = self._ledger.deliveries.counts(delivered=False)
+        return {
+            name: {**lane.status(), "waiting": waiting.get(lane.name, {})}
+            for name, lane in self._lanes.items()
+        }
+
+    def close(self) -> None:
+        """Ends what runs, and all connections."""
+        for sender in self.senders.values():
+            sender.close()
+
+    # -- bringing, in a thread of a lane
+
+    def _bring(self, endpoint: Endpoint, row: DeliveryRow) -> Sent:
+        if "sidecar" in endpoint.what:
+            for path, _ in before(row):
+                self._sidecar_first(endpoint, row, path)
+        return self._one(endpoint, row)
+
+    def _sidecar_first(self, endpoint: Endpoint, raw: DeliveryRow, path: str) -> None:
+        """Whoever sees a file there has its header: one that is on its way goes with the file."""
+        for row in self._ledger.read(_BESIDE, (raw.image_id, raw.destination, path)):
+            beside = {"path": path, "target": row[0], "bytes": row[1], "crc32c": row[2]}
+            self._one(endpoint, msgspec.structs.replace(raw, **beside))
+
+    def _one(self, endpoint: Endpoint, row: DeliveryRow) -> Sent:
+        sender = self.senders[endpoint.name]
+        try:
+            return self._send(endpoint, sender, row, row.path)
+        except OutageError:
+            raise
+        except (RefusedError, OSError) as refused:
+            if _holds(row):
+                raise
+            with self._elsewhere(endpoint, row) as copy:
+                if copy is None:
+                    raise
+                _log.warning("%s: %s; it is taken from another endpoint", row.path, refused)
+                return self._send(endpoint, sender, row, copy)
+
+    def _send(self, endpoint: Endpoint, sender: Sender, row: DeliveryRow, path: str) -> Sent:
+        job = Job(path=path, target=row.target, bytes=row.bytes, crc32c=row.crc32c)
+        try:
+            return sender.send(job)
+        except ConflictError:
+            if not self._is_damaged(endpoint, row):
+                raise
+        with contextlib.suppress(NotFoundError):
+            aside = sender.set_aside(row.target, "damaged")
+            _log.warning("%s: %s is damaged; it is kept as %s", endpoint.name, row.target, aside)
+        return sender.send(job)
+
+    def _is_damaged(self, endpoint: Endpoint, row: DeliveryRow) -> bool:
+        """Whether what stands there is ours, and known to be damaged."""
+        return any(
+            replica.state == "damaged"
+            and (replica.path, replica.target, replica.crc32c) == (row.path, row.target, row.crc32c)
+            for replica in self._ledger.replicas.of(row.image_id)
+            if replica.endpoint == endpoint.name
+        )
+
+    @contextlib.contextmanager
+    def _elsewhere(self, endpoint: Endpoint, row: DeliveryRow) -> Iterator[str | None]:
+        """A good copy of a file from another endpoint; None where none can be had."""
+        with tempfile.TemporaryDirectory(prefix="raftwright-handoff-") as directory:
+            copy = Path(directory) / "copy"
+            for replica in self._ledger.replicas.of(row.image_id):
+                sender = self.senders.get(replica.endpoint)
+                if (
+                    sender is None
+                    or replica.endpoint == endpoint.name
+                    or replica.state != "verified"
+                    or (replica.path, replica.bytes, replica.crc32c) != (row.path, row.bytes, row.crc32c)
+                ):
+                    continue
+                try:
+                    found = sender.fetch(replica.target, copy)
+                except (RaftwrightError, OSError) as error:
+                    _log.warning(
+                        "%s: %s cannot be had from there: %s", replica.endpoint, replica.target, error
+                    )
+                    continue
+                if found == row.crc32c and copy.stat().st_size == row.bytes:
+                    yield str(copy)
+                    return
+                copy.unlink()
+            yield None
+
+
+def _holds(row: DeliveryRow) -> bool:
+    """Whether the file in the archive is what it was, read anew."""
+    try:
+        found = digest(Path(row.path))
+    except (RaftwrightError, OSError):
+        return False
+    return (found.bytes, found.crc32c) == (row.bytes, row.crc32c)
+
+
+def _warm(name: str, sender: Sender) -> None:
+    try:
+        _log.info("%s: %s", name, sender.warm())
+    except (RaftwrightError, OSError) as error:
+        _log.error("%s: %s", name, error)

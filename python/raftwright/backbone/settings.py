@@ -1,0 +1,107 @@
+"""What the hand-off is told: where replicas go, how many there have to be, how often they are read again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from raftwright.errors import FormatError
+from raftwright.service.units import Bytes, Period, Seconds
+from raftwright.transfer.naming import CLASSES, KINDS, LAYOUT, Class, Instrument, What, check_layout
+from raftwright.transfer.place import Name, Place, check_encrypted
+
+__all__ = ["Endpoint", "Scrub", "Settings"]
+
+
+class Endpoint(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A place with replicas. It has a queue, threads and limits of its own.
+
+    Unlike a delivery, a replica is always a copy, read back from there, and read-only.
+    """
+
+    layout: str = LAYOUT
+    """Names below the root. `{instrument}`, `{dayobs}`, `{obsid}`, `{file}`, `{raft}`, `{sensor}` are filled
+    in."""
+    instruments: list[Instrument] = msgspec.field(default_factory=list)
+    """Only images of these; all by default."""
+    what: list[What] = msgspec.field(default_factory=lambda: list(KINDS))
+    order: list[Class] = msgspec.field(default_factory=lambda: list(CLASSES))
+    """Which CCDs go first, where several wait."""
+    custodial: bool = False
+    """What is there is kept for good: held as with `immutable: auto`, unless that says more."""
+    link: Literal["never"] = "never"
+    readonly: bool = True
+    verify: Literal["auto", "checksum", "read"] = "read"
+    timeout: Seconds = 600.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_encrypted(self)
+        check_layout(self.layout)
+        if not self.what:
+            raise FormatError("what: names nothing to hand over; leave it out for all")
+
+    @property
+    def place(self) -> Place:
+        """As whoever brings files there is told."""
+        if self.custodial and self.immutable == "never":
+            return msgspec.structs.replace(self, immutable="auto")
+        return self
+
+
+class Scrub(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How replicas are read again."""
+
+    every: Seconds = 7 * 86_400.0
+    """Each is read again so long after it was last; 0: only by command."""
+    rate: Bytes = 50_000_000
+    """Bytes a second of each endpoint; 0: as fast as it goes."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of a `HandOff`."""
+
+    instrument: str = ""
+    """Whose images; all by default. Of several services for one instrument one works."""
+    endpoints: list[Endpoint] = []
+    replicas: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """So many endpoints have to have a file; all that want it by default. It goes to each that wants it."""
+    required: list[Name] = []
+    """Endpoints that have to have it in any case."""
+    custodial: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """So many of them have to be custodial."""
+    scrub: Scrub = msgspec.field(default_factory=Scrub)
+    sweep: Period = 600.0
+    """Between two comparisons of all files with all endpoints."""
+    backlog: Period = 600.0
+    """What has waited for so long goes after what is new, the oldest first."""
+    parallel: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """Most files under way at a time, all endpoints together."""
+
+    def __post_init__(self) -> None:
+        names = [one.name for one in self.endpoints]
+        for name in names:
+            if names.count(name) > 1:
+                raise FormatError(
+                    f"endpoints: {name} is there twice; each has its own queue, so its own name"
+                )
+        for name in self.required:
+            if name not in names:
+                raise FormatError(
+                    f"required: there is no endpoint {name}; there are {', '.join(names) or 'none'}"
+                )
+        if self.replicas > len(names):
+            raise FormatError(f"replicas: {self.replicas} are wanted of {len(names)} endpoints; add some")
+        held = sum(one.custodial for one in self.endpoints)
+        if self.custodial > held:
+            raise FormatError(
+                f"custodial: {self.custodial} are wanted, {held} of the endpoints are custodial"
+            )
+        wanted = sum(one.concurrency for one in self.endpoints)
+        if wanted > self.parallel:
+            raise FormatError(
+                f"parallel: endpoints want {wanted} at a time, more than {self.parallel}; "
+                "lower their concurrency"
+            )
