@@ -12,6 +12,9 @@ from raftwright.header import check_spec_file, header_spec, spec_names
 from raftwright.header.spec_file import SpecError
 
 HEAD = "format: raftwright-header-spec/1\nname: mine\n"
+OVER = "base: common\ncamera: MiniCam\n"
+
+FROM = "MOON: {type: float, from: %s}"
 
 
 def write(path: Path, text: str, head: str = HEAD) -> Path:
@@ -21,7 +24,7 @@ def write(path: Path, text: str, head: str = HEAD) -> Path:
 
 def card(line: str) -> str:
     """A file with one card, in line 10."""
-    head = "base: common\ncamera: MiniCam\nsections:\n  PRIMARY:\n    groups:\n      mine:\n        cards:\n"
+    head = f"{OVER}sections:\n  PRIMARY:\n    groups:\n      mine:\n        cards:\n"
     return f"{head}          {line}\n"
 
 
@@ -109,36 +112,36 @@ minimum: {camera: [IMGTYPE], hill: [MOON]}
         ("MOON: {type: float, default: 1, range: low..high}", "MOON.range", "a range such as 0..90"),
         ("MOON: {type: float, default: 1, range: 9..1}", "MOON.range", "is empty"),
         ("MOON: {type: float, default: 1, mandatory: maybe}", "MOON.mandatory", "no or always or sky"),
-        ("MOON: {type: float, from: {}}", "MOON.from", "a source is one of"),
-        ("MOON: {type: float, from: {constant: 1, name: obsid}}", "MOON.from", "name and constant is given"),
+        (FROM % "{}", "MOON.from", "a source is one of"),
+        (FROM % "{constant: 1, name: obsid}", "MOON.from", "name and constant is given"),
         (
-            "MOON: {type: float, from: {event: endIntegration, field: x}}",
+            FROM % "{event: endIntegration, field: x}",
             "MOON.from",
             "is no event of an image",
         ),
-        ("MOON: {type: float, from: {event: endReadout}}", "MOON.from", "needs `field`, or `key`"),
-        ("MOON: {type: float, from: {telemetry: Hill.moon}}", "MOON.from", "needs `value`"),
-        ("MOON: {type: float, from: {telemetry: moon, value: x}}", "MOON.from", "is no topic"),
+        (FROM % "{event: endReadout}", "MOON.from", "needs `field`, or `key`"),
+        (FROM % "{telemetry: Hill.moon}", "MOON.from", "needs `value`"),
+        (FROM % "{telemetry: moon, value: x}", "MOON.from", "is no topic"),
         (
-            "MOON: {type: float, from: {telemetry: A.b, value: x, max_age: long}}",
+            FROM % "{telemetry: A.b, value: x, max_age: long}",
             "MOON.from",
             "give seconds, or none",
         ),
         (
-            "MOON: {type: float, from: {telemetry: A.b, value: x, rule: median}}",
+            FROM % "{telemetry: A.b, value: x, rule: median}",
             "MOON.from.rule",
             "first or last or min",
         ),
-        ("MOON: {type: float, from: {camera: colour}}", "MOON.from", "'colour' is not known of camera"),
-        ("MOON: {type: float, from: {ccd: serial}}", "MOON.from", "known of one ccd only"),
-        ("MOON: {type: float, from: {daq: firmware}}", "MOON.from", "known of one board only"),
-        ("MOON: {type: float, from: {event: any, field: x, by: ccd, names: [y]}}", "MOON.from", "each: ccd"),
+        (FROM % "{camera: colour}", "MOON.from", "'colour' is not known of camera"),
+        (FROM % "{ccd: serial}", "MOON.from", "known of one ccd only"),
+        (FROM % "{daq: firmware}", "MOON.from", "known of one board only"),
+        (FROM % "{event: any, field: x, by: ccd, names: [y]}", "MOON.from", "each: ccd"),
         (
-            "MOON: {type: float, from: {environment: 'a b'}}",
+            FROM % "{environment: 'a b'}",
             "MOON.from.environment",
             "the name of a variable",
         ),
-        ("MOON: {type: float, from: {mjd: 'ünter'}}", "MOON.from", "cannot be a keyword"),
+        (FROM % "{mjd: 'ünter'}", "MOON.from", "cannot be a keyword"),
         ("MØØN: {type: float, default: 1}", "", "cannot be a keyword"),
         ("NAXIS1: {type: integer, default: 1}", "NAXIS1", "describes the file itself"),
         ("EXPTIME: {type: float, default: 1}", "EXPTIME", "stands in two groups"),
@@ -165,14 +168,14 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, line: str, place: s
         ("base: common\n", "no camera is named"),
         ("base: common\ncamera: Mini\n", "no camera 'Mini' is built in"),
         ("base: comon\ncamera: MiniCam\n", "neither built in nor a file beside"),
-        ("base: common\ncamera: MiniCam\nminimum: {mine: [NOTHERE]}\n", "is no card of PRIMARY"),
-        ("base: common\ncamera: MiniCam\nsections: {'{raft}_X': {each: ccd}}\n", "needs {slot} in its name"),
-        ("base: common\ncamera: MiniCam\nsections: {'{raft}_X': {}}\n", "only nothing may stand in braces"),
-        ("base: common\ncamera: MiniCam\ncolour: red\n", "unknown key"),
+        (OVER + "minimum: {mine: [NOTHERE]}\n", "is no card of PRIMARY"),
+        (OVER + "sections: {'{raft}_X': {each: ccd}}\n", "needs {slot} in its name"),
+        (OVER + "sections: {'{raft}_X': {}}\n", "only nothing may stand in braces"),
+        (OVER + "colour: red\n", "unknown key"),
         ("base: common\nbase: common\ncamera: MiniCam\n", "stands here twice"),
         ("base: [\n", "not valid YAML"),
         ("base: &a common\n", "anchors and tags are not allowed"),
-        ("base: common\ncamera: MiniCam\ndrop: ['µ']\n", "cannot be a keyword"),
+        (OVER + "drop: ['µ']\n", "cannot be a keyword"),
     ],
 )
 def test_whole_files_that_cannot_be(tmp_path: Path, text: str, said: str) -> None:
