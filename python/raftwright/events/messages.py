@@ -57,20 +57,6 @@ class _OfCcd(_OfImage, frozen=True, kw_only=True):
     sensor: Part
 
 
-class _OfImage(Message, frozen=True, kw_only=True):
-    """Of an image."""
-
-    instrument: Instrument
-    obsid: Image
-
-
-class _OfCcd(_OfImage, frozen=True, kw_only=True):
-    """Of a file of a CCD. `NR` and `NS` where it is of no single one."""
-
-    raft: Part
-    sensor: Part
-
-
 class FileWritten(_OfCcd, frozen=True, kw_only=True):
     """A file of a CCD is whole and durable under its name."""
 
