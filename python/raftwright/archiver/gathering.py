@@ -34,7 +34,7 @@ __all__ = ["Gatherer"]
 
 _log = logging.getLogger("raftwright.archiver")
 
-_GONE: Final = frozenset({"lost", "damaged", "conflict"})
+_GONE: Final = frozenset({"lost", "damaged", "conflict", "removed"})
 _SPOILT: Final = frozenset({"lost", "damaged"})
 _SETTLED: Final = frozenset({"complete", "incomplete", "lost"})
 _PENDING: Final = frozenset({"expected", "claimed", "open"})

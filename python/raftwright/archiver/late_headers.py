@@ -34,7 +34,7 @@ __all__ = ["LateHeaders"]
 
 _log = logging.getLogger("raftwright.archiver")
 
-_GONE: Final = frozenset({"lost", "damaged", "conflict"})
+_GONE: Final = frozenset({"lost", "damaged", "conflict", "removed"})
 _AGAIN: Final = 5.0
 """Seconds until something that failed is tried again; longer each time."""
 _LONGEST: Final = 600.0

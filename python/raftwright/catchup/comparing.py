@@ -217,6 +217,8 @@ def _lack(
 ) -> Lack | None:
     row = None if known is None else known.files.get(text)
     there = None if disk is None or detector is None else newest_names(name, detector, disk)
+    if row is not None and row.status == "removed":
+        return None  # good copies of it are elsewhere
     if row is not None and row.status not in _BAD:
         return _lack_of_row(text, row, disk, name)
     if row is not None and row.status == "damaged":

@@ -34,6 +34,8 @@ _COLUMNS: Final = (
     *("status", "replaces", "written_tai", "verified_tai"),
 )
 _BAD: Final = frozenset({"lost", "damaged"})
+_AWAY: Final = frozenset({*_BAD, "removed"})
+"""What may be entered again."""
 _KINDS: Final = frozenset({"raw", "sidecar", "manifest", "header"})
 
 
@@ -85,7 +87,7 @@ class Files:
         for row in rows:
             if row.path not in known:
                 new.setdefault(row.path, row)
-            elif known[row.path] in _BAD and row.status not in _BAD:
+            elif known[row.path] in _AWAY and row.status not in _AWAY:
                 again.setdefault(row.path, row)
         values = [self._values(image_id, row, moment) for row in new.values()]
         transaction.insert("file", _COLUMNS, values, new=True)
@@ -100,7 +102,7 @@ class Files:
                 )
                 for row in again.values()
             ],
-            "status IN ('lost', 'damaged')",
+            "status IN ('lost', 'damaged', 'removed')",
         )
         transaction.update(
             "file",
@@ -123,7 +125,7 @@ class Files:
             transaction.note(
                 Change("file", row.path, known.get(row.path, ""), row.status, image_id, obsid, dayobs, detail)
             )
-        raws = [row for row in rows if row.kind == "raw" and row.status not in ("conflict", *_BAD)]
+        raws = [row for row in rows if row.kind == "raw" and row.status not in ("conflict", *_AWAY)]
         if raws:
             self._detectors_in(transaction, image_id, obsid, dayobs, raws)
         return len(new) + len(again)
@@ -250,6 +252,29 @@ class Files:
         where the ledger does not know it, or knows this already."""
         return self._spoilt(path, "lost", reason or "it is not there any more")
 
+    def removed(self, paths: Iterable[str], reason: str) -> list[str]:
+        """Files are taken away on purpose, because good copies of them are elsewhere: their detectors stay as
+        they are, and nobody fetches them again. Those that were in the archive until now."""
+        listed, said = [plain_path(path) for path in paths], clean(reason)
+
+        def work(transaction: Transaction) -> list[str]:
+            gone: list[str] = []
+            for part in parts(sorted(set(listed))):
+                among, values = transaction.among("file.path", part)
+                for path, kind, old, image_id, obsid, dayobs in transaction.rows(
+                    "SELECT file.path, file.kind, file.status, image.id, image.obsid, image.dayobs"
+                    f" {FILE_FROM} WHERE {among} AND file.status NOT IN ('removed', 'lost')"
+                    f" ORDER BY file.id{transaction.lock.replace('UPDATE', 'UPDATE OF file')}",
+                    values,
+                ):
+                    detail = {"reason": said, "kind": kind}
+                    transaction.note(Change("file", path, old, "removed", image_id, obsid, dayobs, detail))
+                    gone.append(path)
+            transaction.update("file", ("status",), ("path",), [("removed", path) for path in gone])
+            return gone
+
+        return self._database.change(work)
+
     def _spoilt(self, path: str, status: str, reason: str) -> bool:
         path, reason = plain_path(path), clean(reason)
 
@@ -259,7 +284,7 @@ class Files:
                 f" file.kind, file.replaced_by {FILE_FROM} WHERE file.path = ?",
                 (path,),
             )
-            if row is None or row[3] == status:
+            if row is None or row[3] in (status, "removed"):
                 return False
             image_id, obsid, dayobs, old, detector, location, kind, replaced_by = row
             image = (image_id, obsid, dayobs)

@@ -274,7 +274,7 @@ def _enter(ledger: Ledger, image: FoundImage, rows: list[FileRow], result: Rebui
     present = {row.path for row in rows}
     for path, row in before.items():
         beside = path not in present and os.path.dirname(path) == directory
-        if beside and row.status not in _BAD and not os.path.lexists(path):
+        if beside and row.status not in (*_BAD, "removed") and not os.path.lexists(path):
             result.lost += ledger.files.lost(path)
     at = max((row.written for row in raws), default=None)
     state = ledger.images.judge(image_id, late=True, at=at).state
@@ -345,7 +345,7 @@ def _end_units(
 def _outcome(rows: list[FileRow], names: set[str], stream: int) -> Outcome:
     newest: dict[str, FileRow] = {}
     for row in rows:
-        if row.status in ("conflict", *_BAD):
+        if row.status in ("conflict", "removed", *_BAD):
             continue
         if row.detector not in newest or newest[row.detector].version < row.version:
             newest[row.detector] = row

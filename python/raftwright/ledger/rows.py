@@ -159,7 +159,7 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True):
     crc32c: str
     missing: int = 0
     """Pixels."""
-    status: Literal["written", "unchanged", "kept", "conflict", "lost", "damaged"]
+    status: Literal["written", "unchanged", "kept", "conflict", "lost", "damaged", "removed"]
     """`lost`: it is not there any more. `damaged`: its sums do not hold."""
     replaces: str = ""
     """Path of the version that this one repairs."""

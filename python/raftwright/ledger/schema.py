@@ -407,7 +407,8 @@ SELECT 'image' AS dataproduct_type, 1 AS calib_level, image.instrument AS instru
     image.dec AS s_dec, {_MJD.format("image.begin_tai")} AS t_min, {_MJD.format("image.end_tai")} AS t_max,
     image.exposure_time AS t_exptime, image.physical_filter AS lsst_filter, image.dayobs AS day_obs
 FROM file JOIN image ON image.id = file.image_id
-WHERE file.kind = 'raw' AND file.status NOT IN ('conflict', 'lost', 'damaged') AND file.replaced_by = ''""",
+WHERE file.kind = 'raw' AND file.status NOT IN ('conflict', 'lost', 'damaged', 'removed')
+    AND file.replaced_by = ''""",
     "night": """
 SELECT dayobs AS day_obs, instrument, count(*) AS images,
     sum(CASE WHEN state = 'complete' THEN 1 ELSE 0 END) AS complete,

@@ -185,6 +185,12 @@ class _Auditor:
             known.setdefault(folder, set()).add(name)
             kinds.add(kind)
             there = listings[folder].get(name)
+            if status == "removed":
+                if there is not None:
+                    image.add(What.BACK, path, "is there; the ledger says that it was taken away")
+                elif kind == "raw" and not replaced_by and not missing:
+                    whole.add(detector)
+                continue
             if there is None:
                 if status not in _BAD:
                     image.add(What.GONE, path, "is in the ledger and not on the disk")
@@ -266,7 +272,7 @@ class _Auditor:
     ) -> None:
         """N21: each detector is a raw file and its sidecar."""
         for _, path, kind, _, _, _, status, replaced_by, _ in files:
-            if kind != "raw" or status == "conflict" or replaced_by:
+            if kind != "raw" or status in ("conflict", "removed") or replaced_by:
                 continue
             folder, name = os.path.split(path)
             if not os.path.isabs(folder):

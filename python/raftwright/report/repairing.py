@@ -197,7 +197,7 @@ class Repairer:
         files = [
             row
             for row in self._ledger.files.of(image.image_id, "raw")
-            if row.status not in ("lost", "damaged")
+            if row.status not in ("lost", "damaged", "removed")
         ]
         if any(finding.what is What.STATE for finding in image.findings):
             self._ledger.files.enter(files)

@@ -267,7 +267,8 @@ CREATE VIEW obscore AS SELECT 'image' AS dataproduct_type, 1 AS calib_level, ima
     image.dec AS s_dec, (image.begin_tai / 86400.0 + 40587.0) AS t_min, (image.end_tai / 86400.0 + 40587.0) AS t_max,
     image.exposure_time AS t_exptime, image.physical_filter AS lsst_filter, image.dayobs AS day_obs
 FROM file JOIN image ON image.id = file.image_id
-WHERE file.kind = 'raw' AND file.status NOT IN ('conflict', 'lost', 'damaged') AND file.replaced_by = '';
+WHERE file.kind = 'raw' AND file.status NOT IN ('conflict', 'lost', 'damaged', 'removed')
+    AND file.replaced_by = '';
 CREATE VIEW night AS SELECT dayobs AS day_obs, instrument, count(*) AS images,
     sum(CASE WHEN state = 'complete' THEN 1 ELSE 0 END) AS complete,
     sum(CASE WHEN state = 'incomplete' THEN 1 ELSE 0 END) AS incomplete,

@@ -63,4 +63,14 @@ CREATE TABLE tag (
     PRIMARY KEY (image_id, detector, name)
 );
 CREATE INDEX tag_name ON tag (name);
+DROP VIEW obscore;
+CREATE VIEW obscore AS SELECT 'image' AS dataproduct_type, 1 AS calib_level, image.instrument AS instrument_name,
+    image.obsid AS obs_id, image.exposure_id AS lsst_exposure, file.detector AS lsst_detector,
+    'file://' || file.path AS access_url, 'image/fits' AS access_format,
+    file.bytes / 1000 AS access_estsize, image.target AS target_name, image.ra AS s_ra,
+    image.dec AS s_dec, (image.begin_tai / 86400.0 + 40587.0) AS t_min, (image.end_tai / 86400.0 + 40587.0) AS t_max,
+    image.exposure_time AS t_exptime, image.physical_filter AS lsst_filter, image.dayobs AS day_obs
+FROM file JOIN image ON image.id = file.image_id
+WHERE file.kind = 'raw' AND file.status NOT IN ('conflict', 'lost', 'damaged', 'removed')
+    AND file.replaced_by = '';
 UPDATE information SET value = '2' WHERE name = 'version';
