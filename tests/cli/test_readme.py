@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Callable
@@ -50,6 +51,33 @@ def test_every_command_is_in_its_table(readme: str) -> None:
 
     in_table = set(re.findall(r"^\| `([a-z-]+)` \|", readme, re.MULTILINE))
     assert in_table == set(program().commands)
+
+
+def words_of(node: ast.AST) -> list[str]:
+    """The texts at the beginning of a call's arguments, or of a list of words."""
+    parts = node.args if isinstance(node, ast.Call) else getattr(node, "elts", [])
+    flat: list[ast.expr] = []
+    for part in parts:
+        inner = part.value if isinstance(part, ast.Starred) else part
+        flat += inner.elts if isinstance(inner, ast.Tuple | ast.List) else [inner]
+    return [
+        part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else "" for part in flat
+    ]
+
+
+def test_every_command_of_its_table_is_run_by_a_test(readme: str, project_root: Path) -> None:
+    """D085: what is claimed to be there is run, and not there in name only."""
+    claimed = set(re.findall(r"^\| `([a-z-]+)` \|", readme, re.MULTILINE))
+    run: set[str] = set()
+    for path in (project_root / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            words = words_of(node)
+            if isinstance(node, ast.Call):
+                run |= set(words[:2])
+            elif "raftwright" in words[:-1]:
+                run.add(words[words.index("raftwright") + 1])
+    assert claimed
+    assert not claimed - run
 
 
 def test_its_links_lead_somewhere(readme: str, project_root: Path) -> None:

@@ -215,3 +215,15 @@ def test_a_process_that_tells_and_ends_is_heard(endpoint: str) -> None:
         finally:
             assert process.wait(15) == 0
     assert (event.kind, event["n"]) == ("last", 1)
+
+
+def test_no_two_starts_have_one_name() -> None:
+    """D083: sessions, and with them logs in which events are numbered from 1; those who claim in a ledger."""
+    from raftwright.ledger.owners import this_process
+
+    sessions = set()
+    for _ in range(20):
+        with open_publisher("tcp://127.0.0.1:*", name="the same") as publisher:
+            sessions.add(publisher.session)  # type: ignore[attr-defined]
+    assert len(sessions) == 20
+    assert len({this_process().name for _ in range(1000)}) == 1000

@@ -164,7 +164,8 @@ def test_locations_are_shared_by_assignment(
 
 
 def test_kills_again_and_again(daq: HandStore, serve: Serve, run: Run, out: Path, tmp_path: Path) -> None:
-    """Two processes, one ledger, one of them killed every now and then while images come."""
+    """D086: two processes, one ledger, one of them killed every now and then while images come; nobody is in
+    charge of them."""
     server = serve()
     path = tmp_path / "shared.db"
     options = ("--ledger", str(path))

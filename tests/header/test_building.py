@@ -54,6 +54,19 @@ def test_a_whole_document(name: str) -> None:
         assert value is None or type(value) is types[cards[keyword].type], keyword
 
 
+@pytest.mark.parametrize("raft", ["R00", "R04", "R40", "R44"])
+def test_corner_rafts_have_sensors_of_their_own(raft: str) -> None:
+    """D105: two guiders and two halves for the wavefront, with names and types of their own."""
+    document = read_header_document(built(camera=Observatory("LSSTCam")).data)
+    names = {name for name in document.sections if name.startswith(raft) and name.endswith("_PRIMARY")}
+    assert names == {f"{raft}{slot}_PRIMARY" for slot in ("SG0", "SG1", "SW0", "SW1")}
+    for name in names:
+        values = values_of(document, name)
+        assert (values["RAFTBAY"], values["CCDSLOT"]) == (raft, name[3:6])
+        assert values["CCD_MANU"] == "ITL"
+        assert values["LSST_NUM"].startswith("ITL-4400B" if name[4] == "W" else "ITL-3800C")
+
+
 def test_sections_of_boards_and_ccds() -> None:
     header = built(camera=Observatory("LSSTCam"))
     document = read_header_document(header.data)

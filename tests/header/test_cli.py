@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from observatory import Observatory, values_of
+from observatory import Observatory, Process, values_of
 
-from conftest import Process
 from raftwright.cli import main
 from raftwright.header import build_header, check_spec_file
 from raftwright.header.inspection import inspect_document
