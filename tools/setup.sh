@@ -77,3 +77,5 @@ have_set uv || install_set uv .venv/bin/python -m pip install --quiet --disable-
 # test.txt holds run.txt with the same pins.
 have_set "$set_name" || { [ "$set_name" = run ] && have_set test; } ||
   install_set "$set_name" .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python
+# A server that tests start; without it they are skipped.
+[ "$set_name" = run ] || tools/rucio.sh >/dev/null || warn "no Rucio server: the tests that need one are skipped"
