@@ -8,12 +8,24 @@ from collections.abc import Callable
 
 from night import facts_of, files_of, keys_of, name_of, wait_for, want
 
-from raftwright.ledger import Claim, DeliveryPlan, DeliveryRow, Ledger, Outcome, open_ledger
+from raftwright.ledger import (
+    ENDPOINT,
+    Claim,
+    DeliveryPlan,
+    DeliveryRow,
+    IngestPlan,
+    IngestRow,
+    Ledger,
+    Outcome,
+    open_ledger,
+)
 from raftwright.ledger.database import Transaction
 
 Edge = tuple[str, str, str]
 LOCATION = "22/0"
 DETECTOR = "R22_S00"
+WORKED_ON = ("claimed", "sending", "ingesting")
+"""States of a thing that somebody works on."""
 
 
 def number_of(edge: Edge) -> int:
@@ -36,6 +48,10 @@ def state_of(ledger: Ledger, edge: Edge) -> str:
         return {row.location: row.state for row in ledger.images.sources(image.id)}[LOCATION]
     if thing == "detector":
         return {row.detector: row.state for row in ledger.images.detectors(image.id)}[DETECTOR]
+    if thing == "replica":
+        return "".join(row.state for row in ledger.replicas.of(image.id))
+    if thing == "ingest":
+        return "".join(row.state for row in ledger.ingests.of(image.id))
     deliveries = ledger.deliveries.of(image.id)
     return deliveries[0].state if deliveries else ""
 
@@ -63,6 +79,25 @@ def _claim(ledger: Ledger, edge: Edge) -> Claim:
 def _send(ledger: Ledger, edge: Edge) -> DeliveryRow:
     found: list[DeliveryRow] = []
     wait_for(lambda: found.extend(ledger.deliveries.claim(_destination(edge), 1)) or found, 10)
+    return found[0]
+
+
+def _deliver(ledger: Ledger, edge: Edge, ready: Callable[[], None]) -> None:
+    """Brings a file to an endpoint."""
+    image = ledger.images.get(name_of(number_of(edge)))[0]
+    file = ledger.files.of(image.id)[0]
+    endpoint, queue = _destination(edge), ledger.replicas.queue(_destination(edge))
+    plan = DeliveryPlan(image_id=image.id, destination="", path=file.path, target="t", crc32c=file.crc32c)
+    ledger.replicas.plan(endpoint, [plan])
+    found: list[DeliveryRow] = []
+    wait_for(lambda: found.extend(queue.claim(ENDPOINT + endpoint, 1)) or found, 10)
+    ready()
+    assert queue.end(found[0], "delivered")
+
+
+def _ingest(ledger: Ledger, edge: Edge) -> IngestRow:
+    found: list[IngestRow] = []
+    wait_for(lambda: found.extend(ledger.ingests.claim(_destination(edge), 1)) or found, 10)
     return found[0]
 
 
@@ -108,12 +143,35 @@ def prepare(ledger: Ledger, edge: Edge) -> None:
             ledger.headers.missed(name_of(number_of(edge)))
         else:
             ledger.headers.put(name_of(number_of(edge)), 1, "/h", 1, "a", state=old)
+    elif thing == "replica":
+        _end(ledger, edge, "done")
+        _deliver(ledger, edge, lambda: None)
+        if old != "verified":
+            assert getattr(ledger.replicas, old)(ledger.replicas.of(image_id)[0], "because")
+    elif thing == "ingest":
+        _prepare_ingest(ledger, edge, image_id)
     elif thing == "delivery":
         plan = DeliveryPlan(image_id=image_id, destination=_destination(edge), path=f"/{number_of(edge)}")
         ledger.deliveries.plan([plan])
         if old in ("delivered", "failed", "conflict"):
             (row,) = ledger.deliveries.claim(_destination(edge), 1)
             assert ledger.deliveries.end(row, old)
+
+
+def _prepare_ingest(ledger: Ledger, edge: Edge, image_id: int) -> None:
+    _, old, new = edge
+    plan = IngestPlan(image_id=image_id, repository=_destination(edge), path=f"/{number_of(edge)}")
+    assert ledger.ingests.plan([plan]) == 1
+    if old in ("queued", "ingesting"):
+        return
+    row = _ingest(ledger, edge)
+    if old in ("leaving", "removed"):
+        assert ledger.ingests.end(row, "ingested")
+        assert ledger.ingests.leave([row])
+        assert old == "leaving" or ledger.ingests.removed([row])
+    else:
+        patience = 0.001 if new == "failed" else 100.0
+        assert ledger.ingests.end(row, old, retry_after=patience if old == "waiting" else 0.0)
 
 
 def take(ledger: Ledger, edge: Edge, ready: Callable[[], None]) -> None:
@@ -137,6 +195,15 @@ def take(ledger: Ledger, edge: Edge, ready: Callable[[], None]) -> None:
             assert ledger.headers.missed(name_of(number))
         else:
             assert ledger.headers.put(name_of(number), 2, "/h2", 1, "b", state=new)
+    elif thing == "replica":
+        row = ledger.replicas.of(ledger.images.get(name_of(number))[0].id)[0]
+        if old == "removed":
+            _deliver(ledger, edge, ready)
+            return
+        ready()
+        assert getattr(ledger.replicas, "healed" if new == "verified" else new)(row, "because")
+    elif thing == "ingest":
+        _take_ingest(ledger, edge, ready)
     else:
         _take_delivery(ledger, edge, ready)
 
@@ -169,6 +236,29 @@ def _take_delivery(ledger: Ledger, edge: Edge, ready: Callable[[], None]) -> Non
     else:
         ready()
         assert ledger.deliveries.again(_destination(edge), states=[old]) == 1
+
+
+def _take_ingest(ledger: Ledger, edge: Edge, ready: Callable[[], None]) -> None:
+    _, old, new = edge
+    repository, ingests = _destination(edge), ledger.ingests
+    rows = ingests.select(repository=repository)
+    if old == "ingesting":
+        row = _ingest(ledger, edge)
+        ready()
+        assert ingests.end(row, new, retry_after=100.0 if new == "waiting" else 0.0)
+        return
+    ready()
+    if old == "queued":
+        _ingest(ledger, edge)
+    elif old == "waiting" and new == "queued":
+        assert ingests.release(repository, [rows[0].image_id]) == 1
+    elif new == "queued":
+        assert ingests.again(repository, states=[old]) == 1
+    elif old == "waiting":
+        ingests.expire(repository)
+    else:
+        step = {"leaving": ingests.leave, "removed": ingests.removed, "ingested": ingests.unleave}[new]
+        assert [row.id for row in step(rows)] == [rows[0].id]
 
 
 def take_and_die(url: str, edge: Edge, when: str) -> None:

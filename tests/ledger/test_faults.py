@@ -62,11 +62,11 @@ def test_a_process_killed_at_any_edge_leaves_the_old_state_or_the_new(
         _, old, new = edge
         edges.prepare(ledger, edge)
         begin = edges.state_of(ledger, edge)
-        assert begin == (old if old not in ("claimed", "sending") else begin), edge
+        assert begin == (old if old not in edges.WORKED_ON else begin), edge
         told = edges.steps_of(ledger, edge)
         assert spawn(url, edge, "before") == -signal.SIGKILL, edge
         # What is claimed first, in a step of its own, is claimed by a dead process.
-        between = old if old in ("claimed", "sending") else begin
+        between = old if old in edges.WORKED_ON else begin
         assert edges.state_of(ledger, edge) == between, edge
         more = [(begin, between)] if between != begin else []
         assert edges.steps_of(ledger, edge) == told + more, edge

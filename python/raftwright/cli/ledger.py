@@ -78,7 +78,9 @@ def upgrade(ledger: LedgerOption = None, json: JsonOption = False) -> None:
     """Bring it to the version of this release, at once or not at all."""
     del json
     console.command = "ledger upgrade"
+    from raftwright.ledger.upgrading import kept_copy
     from raftwright.ledger.upgrading import upgrade as bring_up
+    from raftwright.ledger.version import CHANGES
 
     where = find_ledger(ledger)
     before, after = bring_up(where)
@@ -86,7 +88,12 @@ def upgrade(ledger: LedgerOption = None, json: JsonOption = False) -> None:
         console.say(f"it is of version {after} already")
     else:
         console.say(f"from version {before} to {after}")
-    console.answer("ok", Exit.OK, {"from": before, "to": after})
+        console.say(*(f"  {version}: {CHANGES[version]}" for version in range(before + 1, after + 1)))
+    kept = None if before == after else kept_copy(where, before)
+    if kept is not None:
+        console.say(f"as it was it stands in {kept}; remove that when all is well")
+    content = {"from": before, "to": after, "kept": None if kept is None else str(kept)}
+    console.answer("ok", Exit.OK, content)
 
 
 @app.command("rebuild")

@@ -13,7 +13,7 @@ from raftwright.ledger.version import APPLICATION, JOURNAL, REVISION, VERSION
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
-__all__ = ["engine_of", "upgrade"]
+__all__ = ["engine_of", "kept_copy", "upgrade"]
 
 
 def engine_of(url: str | os.PathLike[str]) -> Engine:
@@ -109,6 +109,16 @@ def _version(connection: Connection, where: str) -> int:
     return int(found)
 
 
+def kept_copy(url: str | os.PathLike[str], version: int) -> Path | None:
+    """Where an SQLite file stands as it was with an earlier version; None where there is none."""
+    kept = _kept_name(Path(os.fspath(url).removeprefix("sqlite:///")), version)
+    return kept if kept.is_file() else None
+
+
+def _kept_name(path: Path, version: int) -> Path:
+    return path.with_name(f"{path.name}.v{version}")
+
+
 def _keep(engine: Engine, url: str | os.PathLike[str]) -> None:
     """A copy of an SQLite file that is about to change."""
     if engine.dialect.name != "sqlite":
@@ -127,7 +137,7 @@ def _keep(engine: Engine, url: str | os.PathLike[str]) -> None:
         version = source.execute("PRAGMA user_version").fetchone()[0]
         if application != APPLICATION or version >= VERSION:
             return
-        kept = path.with_name(f"{path.name}.v{version}")
+        kept = _kept_name(path, version)
         if not kept.exists():
             copy = sqlite3.connect(kept)
             try:

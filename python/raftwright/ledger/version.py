@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from raftwright.errors import FormatError
 
-__all__ = ["APPLICATION", "JOURNAL", "REVISION", "VERSION", "check_version"]
+__all__ = ["APPLICATION", "CHANGES", "JOURNAL", "REVISION", "VERSION", "check_version"]
 
 VERSION: Final = 2
 """What this release reads and writes."""
+
+CHANGES: Final[Mapping[int, str]] = {
+    1: "images, sources, detectors, files, headers, deliveries, events",
+    2: "tables replica, ingest and tag; images know their place in their group, and are found by it",
+}
+"""What each version brought."""
 
 APPLICATION: Final = 0x52574C31
 """Says of an SQLite file that it is ours: "RWL1"."""

@@ -23,7 +23,7 @@ _LEASE = 10.0
 _BUSY = 5.0
 # As in raftwright.ledger, which would take a quarter of a second to import; tests compare them.
 _APPLICATION = 0x52574C31  # "RWL1"
-_VERSION = 1
+_VERSION = 2
 
 
 class Owner(NamedTuple):
@@ -140,11 +140,15 @@ def _sqlite(path: Path) -> Book:
         raise FormatError(f"{path}: is no ledger; name its archive or give --ledger")
     if version != _VERSION:
         connection.close()
-        raise FormatError(
-            f"{path}: is a ledger of version {version}, this release reads {_VERSION}; bring it up to date "
-            "with `raftwright ledger upgrade`, or use the release that it belongs to"
-        )
+        raise _other_version(str(path), version)
     return Book(connection, str(path), postgres=False)
+
+
+def _other_version(where: str, version: object) -> FormatError:
+    return FormatError(
+        f"{where}: is a ledger of version {version}, this release reads {_VERSION}; bring it up to date "
+        "with `raftwright ledger upgrade`, or use the release that it belongs to"
+    )
 
 
 def _connect(path: Path, how: str) -> tuple[sqlite3.Connection, int, int]:
@@ -184,6 +188,18 @@ def _postgres(url: str) -> Book:
     except psycopg.Error as error:
         text = " ".join(str(error).split())[:300]
         raise StorageError(None, f"the ledger cannot be reached ({text})", shown) from error
+    try:
+        found = connection.execute("SELECT value FROM information WHERE name = 'version'").fetchone()
+    except psycopg.errors.UndefinedTable:
+        found = None
+    except psycopg.Error as error:
+        connection.close()
+        raise StorageError(None, f"the ledger cannot be read ({error})", shown) from error
+    if found is None or found[0] != str(_VERSION):
+        connection.close()
+        if found is None:
+            raise FormatError(f"{shown}: is no ledger; choose another database")
+        raise _other_version(shown, found[0])
     return Book(connection, shown, postgres=True)
 
 
