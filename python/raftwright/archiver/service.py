@@ -27,6 +27,7 @@ from raftwright.transfer.digests import Digests
 
 if TYPE_CHECKING:
     from raftwright.daq import Store
+    from raftwright.events import Publisher
     from raftwright.ledger import Ledger
     from raftwright.ledger.rows import EventRow, ImageRow
     from raftwright.service import Life, Task
@@ -80,7 +81,8 @@ class Archiver(Service):
         self._closing.append(ledger.close)
         ledger.renew()
         ledger.keep_alive()
-        self._teller = Teller(self._publisher())
+        self.publisher = self._open_publisher(ledger)
+        self._teller = Teller(self.publisher)
         self._closing.append(self._teller.close)
         self.role = Role(ledger, f"{NAME}:{settings.instrument or '*'}", self._begins)
         self.digests = Digests()
@@ -128,18 +130,24 @@ class Archiver(Service):
             self._open_watch(places.store)
         if places.listen:
             self.task("events", self._listen)
+        if self.publisher is not None and settings.relay:
+            from raftwright.archiver.relaying import Relay
+
+            relay = Relay(ledger, self.name, self.publisher, lambda: self.active)
+            self.task("relay", relay.work)
         self.role.take()
         self.metrics.gauge(
             "active", "1 where it is this archiver that works", read=lambda: float(self.active)
         )
         self.metrics.gauge("images_waiting", "Images to look at", read=lambda: float(self.waiting))
 
-    def _publisher(self) -> Any:
+    def _open_publisher(self, ledger: Ledger) -> Publisher | None:
         if not self.places.publish:
             return None
-        from raftwright.events import open_publisher
+        from raftwright.events import LedgerLog, open_publisher
 
-        return open_publisher(self.places.publish, name=self.name)
+        log = LedgerLog(ledger) if self.settings.relay else None
+        return open_publisher(self.places.publish, name=self.name, log=log)
 
     def _open_watch(self, store: Callable[[], Store]) -> None:
         assert self.ledger is not None

@@ -92,6 +92,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A readout that takes longer counts as ended: what has not come by then is late."""
     headers: bool = True
     """Write sidecars anew when a header comes after the file."""
+    relay: bool = True
+    """Tell every change of the ledger too (`stateChanged`), at least once, from where it was told last."""
     parallel: Annotated[int, Meta(ge=1, le=1024)] = 64
     """Most files under way at a time, all destinations and commands together."""
 

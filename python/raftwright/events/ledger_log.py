@@ -84,6 +84,7 @@ def _told(row: EventRow, instruments: dict[int, str]) -> Row:
     }
     time = _utc(row.at_tai)
     if row.image_id is None:
+        facts["new"] = row.new or "given up"  # a role that nobody has
         return Row(row.number, "ledgerNote", facts, time)
     facts["instrument"] = instruments.get(row.image_id) or "unknown"
     facts["obsid"] = row.obsid
