@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from raftwright.errors import ConflictError, NotFoundError, StorageError
+from raftwright.errors import ConflictError, NotFoundError
 from raftwright.transfer import holding
 from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent, outage_of
-from raftwright.transfer.pouring import crc_of, pour
+from raftwright.transfer.pouring import NewFile, crc_of, pieces, pour
 from raftwright.transfer.targets import HIDDEN, aside, checked, partial
 from raftwright.transfer.throttle import Throttle
 from raftwright.transfer.tree import Tree, move, stat_of, sync
@@ -156,9 +156,10 @@ class DirectorySender:
 
     def fetch(self, target: str, path: Path) -> str:
         """Raises NotFoundError, OutageError, RefusedError, StorageError."""
-        with self._opened(target) as file, new_file(path) as copy:
-            pour(file, copy, self._throttle)
-            return f"{crc_of(copy)[0]:08x}"
+        with NewFile(path) as copy, self._opened(target) as file:
+            for piece in pieces(file):
+                copy.write(piece)
+            return copy.crc32c
 
     # -- changing
 
@@ -354,25 +355,6 @@ class _Sending:
 
     def _sent(self, how: str, moved: int = 0, held: str = "") -> Sent:
         return Sent(how=how, bytes=moved, place=str(self._there), held=held)
-
-
-@contextlib.contextmanager
-def new_file(path: Path) -> Iterator[int]:
-    """A local file that was not there, open for reading and writing, synced at the end and removed after an
-    error. Raises StorageError."""
-    try:
-        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError(error.errno, f"cannot be made ({error.strerror})", str(path)) from error
-    try:
-        yield file
-        os.fsync(file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        raise
-    finally:
-        os.close(file)
 
 
 @contextlib.contextmanager

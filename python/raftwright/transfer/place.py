@@ -191,11 +191,14 @@ def _check_command(place: Place) -> None:
         if name in WORDS or not _WORD.match(name):
             raise FormatError(f"parameters: {name[:40]!a} cannot be a word of yours; call it something else")
     known = WORDS | set(place.parameters)
-    for key, wanted in (("transfer", place.commands.transfer), ("remote", place.commands.remote)):
+    for key, wanted, none in (
+        ("transfer", place.commands.transfer, {"command"}),
+        ("remote", place.commands.remote, {"file", "batch", "dest"}),
+    ):
         words = {word for argument in wanted for word in words_of(argument)}
-        if unknown := sorted(words - known):
+        if unknown := sorted(words - (known - none)):
             raise FormatError(
-                f"commands: {key}: {{{unknown[0]}}} is unknown; there are {', '.join(sorted(known))}"
+                f"commands: {key}: {{{unknown[0]}}} is unknown; there are {', '.join(sorted(known - none))}"
             )
         if words_of(wanted[0]):
             raise FormatError(f"commands: {key}: the program itself is no {{word}}; name it")
@@ -203,12 +206,14 @@ def _check_command(place: Place) -> None:
             if not _HOST.match(getattr(place, word)):
                 raise FormatError(f"{word}: {getattr(place, word)[:80]!a} is none; commands: {key} wants it")
     transfer = [word for argument in place.commands.transfer for word in words_of(argument)]
-    if ("file" in transfer) == ("batch" in transfer) or "dest" not in transfer or "command" in transfer:
+    if ("file" in transfer) == ("batch" in transfer) or "dest" not in transfer:
         raise FormatError("commands: transfer: has to have {dest}, and {file} or an argument {batch}")
     if "batch" in transfer and "{batch}" not in place.commands.transfer:
         raise FormatError("commands: transfer: {batch} is an argument of its own: each file becomes one")
     if "command" not in [word for argument in place.commands.remote for word in words_of(argument)]:
         raise FormatError("commands: remote: has to have {command}")
+    if place.bandwidth and "bandwidth" not in transfer:
+        raise FormatError("bandwidth: the program has to be told; give it {bandwidth}, in KiB a second")
     check_encrypted(place)
 
 

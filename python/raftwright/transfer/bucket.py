@@ -1,0 +1,279 @@
+"""A bucket of any server that speaks S3, found as lsst.resources finds it; and what it says, in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from raftwright import _core
+from raftwright.errors import MissingExtraError
+from raftwright.transfer.outcome import OutageError, RefusedError
+from raftwright.transfer.targets import checked
+from raftwright.transfer.throttle import Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from raftwright.transfer.place import Place
+
+__all__ = ["AbsentError", "Body", "Bucket", "TakenError", "UnconditionalError"]
+
+_LONGEST_KEY: Final = 1024
+_TAKEN: Final = frozenset({409, 412})
+_FILE_ALONE: Final = frozenset({400, 411, 413, 414})
+"""Answers that concern one object and not the place."""
+_STEP: Final = 1 << 20
+
+
+class AbsentError(RefusedError):
+    """There is no such object."""
+
+
+class TakenError(RefusedError):
+    """The name is not free."""
+
+
+class UnconditionalError(RefusedError):
+    """The server does not know what it was asked for."""
+
+
+class Bucket:
+    """Raises MissingExtraError without the extra `s3`."""
+
+    def __init__(self, place: Place) -> None:
+        for module in ("boto3", "lsst.resources"):
+            if importlib.util.find_spec(module.split(".")[0]) is None:
+                raise MissingExtraError(
+                    f"destination {place.name}: needs {module}; pip install 'raftwright[s3]'"
+                )
+        self.place = place
+        self.profile, _, self.name = urlsplit(place.root).netloc.rpartition("@")
+        self.throttle = Throttle(place.bandwidth)
+        self._lock = threading.Lock()
+        self._made: Any = None
+        self._conditional = True
+
+    # What is slow to import is imported by the first thread that goes there.
+
+    @functools.cached_property
+    def _errors(self) -> Any:
+        import botocore.exceptions
+
+        return botocore.exceptions
+
+    @functools.cached_property
+    def root(self) -> Any:
+        """As lsst.resources has it."""
+        from lsst.resources import ResourcePath
+
+        return ResourcePath(self.place.root.rstrip("/") + "/", forceDirectory=True)
+
+    # -- names
+
+    def key(self, parts: tuple[str, ...]) -> str:
+        """Of an object, by the parts of a target or of a name of our own. Raises RefusedError."""
+        target = "/".join(parts)
+        try:
+            target.encode()
+        except UnicodeEncodeError:
+            raise RefusedError(f"{ascii(target)[:300]}: is no UTF-8, which names of objects are") from None
+        key = str(self.root.join(target, forceDirectory=False).relativeToPathRoot)
+        if len(key.encode()) > _LONGEST_KEY:
+            raise RefusedError(f"{ascii(target)[:300]}: is too long; a key has at most {_LONGEST_KEY} bytes")
+        return key
+
+    def prefix(self, folder: str) -> str:
+        """Of the keys in a folder; ends with `/`, or is empty. Raises RefusedError."""
+        if not folder.rstrip("/"):
+            found = str(self.root.relativeToPathRoot)
+            return "" if found in ("", "./", ".") else found
+        checked(folder.rstrip("/"))
+        return str(self.root.join(f"{folder.rstrip('/')}/", forceDirectory=True).relativeToPathRoot)
+
+    def shown(self, key: str) -> str:
+        """An object, for people."""
+        return ascii(f"s3://{self.name}/{key}")[1:-1]
+
+    # -- the connection
+
+    @property
+    def client(self) -> Any:
+        """Of boto3. Raises OutageError."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def _make(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        wanted = self.place
+        endpoint, key, secret = _endpoint_of(wanted, self.profile)
+        patience = max(1.0, min(wanted.timeout, 60.0))
+        config = Config(
+            connect_timeout=min(10.0, patience),
+            read_timeout=patience,
+            max_pool_connections=wanted.concurrency + 2,
+            retries={"mode": "standard", "total_max_attempts": 1},  # the lane tries again
+            tcp_keepalive=True,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            **({"s3": {"addressing_style": "path"}} if endpoint else {}),
+        )
+        try:
+            session = boto3.Session(profile_name=None if key else self.profile or None)
+            client = session.client(
+                "s3",
+                endpoint_url=endpoint or None,
+                aws_access_key_id=key or None,
+                aws_secret_access_key=secret or None,
+                config=config,
+            )
+        except (self._errors.BotoCoreError, ValueError) as error:
+            raise OutageError(f"{wanted.name}: no connection can be made ({error})") from None
+        client.meta.events.register("before-send.s3", _now_it_is_sent)
+        return client
+
+    def close(self) -> None:
+        """Closes the connections, and ends what waits for its turn."""
+        self.throttle.close()
+        with self._lock:
+            if self._made is not None:
+                self._made.close()
+                self._made = None
+
+    # -- objects
+
+    def head(self, key: str) -> dict[str, Any] | None:
+        """What the server says of an object; None where there is none. Raises OutageError, RefusedError."""
+        try:
+            with self.said(self.shown(key)):
+                found: dict[str, Any] = self.client.head_object(
+                    Bucket=self.name, Key=key, ChecksumMode="ENABLED"
+                )
+                return found
+        except AbsentError:
+            return None
+
+    def read(self, key: str, to: Callable[[bytes], object] | None = None) -> tuple[str, int]:
+        """CRC-32C and bytes of an object, read anew; `to` is given every piece. Raises AbsentError,
+        OutageError, RefusedError."""
+        crc = size = 0
+        with self.said(self.shown(key)):
+            body = self.client.get_object(Bucket=self.name, Key=key)["Body"]
+            try:
+                for piece in body.iter_chunks(_STEP):
+                    crc, size = _core.crc32c(piece, crc), size + len(piece)
+                    if to is not None:
+                        to(piece)
+            finally:
+                body.close()
+        return f"{crc:08x}", size
+
+    def only_if_free(self, call: Callable[[dict[str, str]], Any]) -> Any:
+        """Calls with the condition that the name is free, where the server knows conditions; we have looked
+        before. Raises TakenError, OutageError, RefusedError."""
+        try:
+            return call({"IfNoneMatch": "*"} if self._conditional else {})
+        except UnconditionalError:
+            if not self._conditional:
+                raise
+            self._conditional = False
+            return call({})
+
+    def delete(self, key: str, head: dict[str, Any]) -> None:
+        """Deletes this version of an object, where there are versions: a mark that it is deleted would keep
+        it for ever. Raises OutageError, RefusedError."""
+        version = head.get("VersionId")
+        with self.said(self.shown(key)):
+            self.client.delete_object(
+                Bucket=self.name, Key=key, **({"VersionId": version} if version else {})
+            )
+
+    @contextlib.contextmanager
+    def said(self, shown: str, *, bucket: bool = False) -> Iterator[None]:
+        """What boto3 raises, in our words."""
+        try:
+            yield
+        except self._errors.ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            message = error.response.get("Error", {}).get("Message", "")
+            said = f"{shown}: the server answers {status} {code}: {message}"
+            if status == 404 and "bucket" not in code.lower() and not bucket:
+                raise AbsentError(said) from None
+            if status == 501:
+                raise UnconditionalError(said) from None
+            if status in _TAKEN:
+                raise TakenError(said) from None
+            if status in _FILE_ALONE:
+                raise RefusedError(said[:1000]) from None
+            raise OutageError(said[:1000]) from None
+        except self._errors.ParamValidationError as error:
+            raise RefusedError(f"{shown}: {str(error)[:500]}") from None
+        except (self._errors.BotoCoreError, self._errors.HTTPClientError) as error:
+            raise OutageError(f"{shown}: {str(error)[:500]}") from None
+
+
+class Body:
+    """Some bytes of an open file, sent no faster than they may be. boto3 reads them once to sign and once to
+    send: only what is sent counts."""
+
+    def __init__(self, stream: BinaryIO, begin: int, size: int, throttle: Throttle) -> None:
+        self._stream = stream
+        self._begin = begin
+        self._size = size
+        self._at = 0
+        self._throttle = throttle
+        self.sending = False
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, most: int | None = -1) -> bytes:
+        """Raises OSError, OutageError once all is to end."""
+        left = self._size - self._at
+        count = left if most is None or most < 0 else min(most, left)
+        self._stream.seek(self._begin + self._at)
+        piece = self._stream.read(count)
+        self._at += len(piece)
+        if self.sending:
+            self._throttle.take(len(piece))
+        return piece
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As a file's."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """As a file's."""
+        return self._at
+
+
+def _now_it_is_sent(request: Any, **_: Any) -> None:
+    body = getattr(request.body, "raw", request.body)
+    if isinstance(body, Body):
+        body.sending = True
+
+
+def _endpoint_of(wanted: Place, profile: str) -> tuple[str, str, str]:
+    """URL, key and secret: what the destination says, else what lsst.resources is told in the environment
+    (`LSST_RESOURCES_S3_PROFILE_<profile>`, `S3_ENDPOINT_URL`), else nothing: then boto3 looks for them."""
+    endpoint, key, secret = wanted.endpoint, wanted.access_key, wanted.secret_key
+    told = os.environ.get(f"LSST_RESOURCES_S3_PROFILE_{profile}", "") if profile else ""
+    told = told or os.environ.get("S3_ENDPOINT_URL", "")
+    if not endpoint and told:
+        parts = urlsplit(told)
+        if parts.username and parts.password and not key:
+            key, secret = unquote(parts.username), unquote(parts.password)
+        endpoint = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return endpoint, key, secret
