@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from raftwright.butler.making import make_repository
     from raftwright.butler.reading import GuiderStamps, Raw
     from raftwright.butler.repository import Repository, open_repository
-    from raftwright.butler.visits import VisitOutcome
+    from raftwright.butler.visits import VisitOutcome, define_visits
 
 __all__ = [
     "GuiderStamps",
@@ -31,6 +31,7 @@ __all__ = [
     "State",
     "Transfer",
     "VisitOutcome",
+    "define_visits",
     "make_repository",
     "open_repository",
 ]
@@ -41,6 +42,7 @@ _HOMES = {
     "Raw": "reading",
     "Repository": "repository",
     "VisitOutcome": "visits",
+    "define_visits": "visits",
     "make_repository": "making",
     "open_repository": "repository",
 }

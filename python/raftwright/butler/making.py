@@ -8,7 +8,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -107,9 +107,9 @@ def _check_pattern(pattern: str) -> None:
         )
 
 
-def _check_codes(cameras: Sequence[Camera] | object) -> None:
+def _check_codes(cameras: Iterable[Camera]) -> None:
     seen: dict[str, str] = {}
-    for camera in cameras:  # type: ignore[attr-defined]
+    for camera in cameras:
         if camera.code in seen:
             raise UsageError(
                 f"{camera.name} and {seen[camera.code]} both name their images {camera.code}_…; "
@@ -215,7 +215,7 @@ def _configuration(url: URL | None, namespace: str | None) -> Config:
 
 def _prepare_postgres(url: URL) -> None:
     """The extension that registries need, which only some users may create."""
-    import psycopg2
+    import psycopg2  # type: ignore[import-untyped]
 
     try:
         connection = psycopg2.connect(

@@ -28,9 +28,9 @@ Box = tuple[int, int, int, int]
 class Raw:
     """A raw file, opened: its pixels are decoded when they are asked for.
 
-    `segment` narrows it to one amplifier, by the name of its image (`Segment10`) or its own (`C10`); `bbox` to
-    a part of the pixels: of the CCD as it is put together, or of that segment as it was read out. With
-    `overscan` the CCD has its overscans; `bin` sums no pixels but averages squares of so many.
+    `segment` narrows it to one amplifier, by the name of its image (`Segment10`) or its own (`C10`); `bbox`
+    to a part of the pixels: of the CCD as it is put together, or of that segment as it was read out. With
+    `overscan` the CCD has its overscans; `bin` makes squares of so many pixels into one.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Raw:
         self._overscan = bool(overscan)
         self._bin = bin
         self.bbox: Box | None = None if bbox is None else as_box(bbox)
-        if not isinstance(bin, int) or isinstance(bin, bool) or not 1 <= bin <= 4096:
+        if isinstance(bin, bool) or bin not in range(1, 4097):
             raise UsageError(f"{str(bin)[:40]!r} is no binning; give a number from 1")
         if segment is not None and (bin != 1 or overscan):
             raise UsageError("a segment is as it was read out: it has no binning and all of its overscan")

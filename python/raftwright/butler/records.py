@@ -1,8 +1,9 @@
-"""Dimension records: what a repository knows of cameras and exposures, from camera files, sidecars and names."""
+"""Dimension records: what a repository knows of cameras and exposures, from camera files, sidecars, names."""
 
 from __future__ import annotations
 
 import datetime
+import functools
 import logging
 import math
 import re
@@ -181,11 +182,13 @@ def _timespan(begin: Time | None, end: Time | None) -> Timespan | None:
     return Timespan(begin.tai, end.tai) if begin <= end else None
 
 
+@functools.lru_cache(maxsize=64)
 def _night(dayobs: str) -> Timespan:
     """From noon to noon, as the observatory counts."""
     noon = datetime.datetime(int(dayobs[:4]), int(dayobs[4:6]), int(dayobs[6:]), 12)
-    begin = Time(noon.isoformat(), format="isot", scale="tai")
-    return Timespan(begin, begin + 1.0)
+    ends = (noon, noon + datetime.timedelta(days=1))
+    begin, end = (Time(each.isoformat(), format="isot", scale="tai") for each in ends)
+    return Timespan(begin, end)
 
 
 def _number(quantity: Any, unit: str) -> float | None:

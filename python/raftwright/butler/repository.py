@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import UUID
 
 import msgspec
@@ -142,6 +142,7 @@ class Repository:
             data_id,
             run=self.run_of(kind, data_id["instrument"]),
             id_generation_mode=DatasetIdGenEnum.DATAID_TYPE_RUN,
+            conform=False,
         )
 
     # -- what is in it
@@ -292,7 +293,7 @@ class Repository:
         """Gives the database back."""
         self.butler.close()
 
-    def __enter__(self) -> Repository:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -318,7 +319,7 @@ def read_sheet(root: str) -> Sheet:
         sheet = _sheet.decode(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(
-            f"{root}: there is no repository of raftwright; make one with `raftwright oods init --repo {root}`"
+            f"{root}: is no repository of raftwright; make one with `raftwright oods init --repo {root}`"
         ) from None
     except OSError as error:
         raise StorageError(error.errno, f"cannot be read: {error.strerror}", str(path)) from error

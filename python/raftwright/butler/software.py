@@ -6,19 +6,21 @@ from __future__ import annotations
 from raftwright.errors import MissingExtraError
 
 try:
-    from lsst.daf.butler import (
+    from lsst.daf.butler import (  # type: ignore[attr-defined]
         Butler,
         CollectionType,
         Config,
+        DataCoordinate,
         DatasetIdGenEnum,
         DatasetRef,
         DatasetType,
         DimensionRecord,
         FileDataset,
         FormatterV2,
+        MissingDatasetTypeError,
         Timespan,
     )
-    from lsst.daf.butler.registry import ConflictingDefinitionError, MissingDatasetTypeError
+    from lsst.daf.butler.registry import ConflictingDefinitionError
     from lsst.resources import ResourcePath
 except ImportError as error:  # pragma: no cover - the test environment has it
     raise MissingExtraError(
@@ -30,6 +32,7 @@ __all__ = [
     "CollectionType",
     "Config",
     "ConflictingDefinitionError",
+    "DataCoordinate",
     "DatasetIdGenEnum",
     "DatasetRef",
     "DatasetType",

@@ -36,6 +36,8 @@ _COMMANDS = {
     "forward": "Take images off a DAQ and write their raw files.",
     "catchup": "Find what the archive lacks of the DAQ's images, and fetch it.",
     "archive": "Find out whether images are complete, and deliver their files.",
+    "oods": "Keep the last weeks' images in a Butler repository.",
+    "handoff": "Bring verified replicas to endpoints; see how they stand; read them again.",
     "header": "Make header documents of what is told of images; check them.",
     "telemetry": "Tell what a simulated observatory would, for trials.",
     "up": "Run the services of a site in one process.",
@@ -56,7 +58,7 @@ _COMMANDS = {
 }
 """Each is the module of its name (`_` for `-`), imported when it is used."""
 
-_GROUPS = ("camera", "config", "keys", "header", "ledger", "events")
+_GROUPS = ("camera", "config", "keys", "header", "ledger", "events", "handoff", "oods")
 
 
 def _version(wanted: bool) -> None:

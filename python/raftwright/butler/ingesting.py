@@ -1,0 +1,506 @@
+"""Files entered in a repository, many at once, each with an outcome of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from raftwright import _core
+from raftwright.butler.examining import Found, examine, header_of, identify
+from raftwright.butler.incoming import Incoming, Outcome, Transfer
+from raftwright.butler.placing import Placer, kept_aside, restore
+from raftwright.butler.records import ExposureRecords, exposure_records, is_fuller
+from raftwright.butler.software import (
+    ConflictingDefinitionError,
+    DataCoordinate,
+    DatasetRef,
+    DimensionRecord,
+    FileDataset,
+    ResourcePath,
+)
+from raftwright.butler.troubles import is_contention, is_refusal, storage_error
+from raftwright.butler.visits import VisitOutcome, define_visits
+from raftwright.errors import (
+    ConflictError,
+    FormatError,
+    NotFoundError,
+    RaftwrightError,
+    StorageError,
+    UsageError,
+)
+from raftwright.events.codes import OodsStatus
+from raftwright.rawfile.names import FileName
+from raftwright.rawfile.standing import digest
+
+if TYPE_CHECKING:
+    from raftwright.butler.repository import Repository
+
+__all__ = ["Ingester"]
+
+T = TypeVar("T")
+
+_KNOWN: Final = 10_000
+"""Exposures that are remembered as being in the registry."""
+_HEADERS: Final = 3
+"""Files of an exposure that are asked for a header before its name has to do."""
+_EXPANDED: Final = 16
+"""Exposures of a batch whose records are looked up one by one."""
+_PAUSE: Final = 0.05
+_FILE_TROUBLE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+class _Entry(msgspec.Struct, eq=False):
+    """A file on its way into the registry."""
+
+    found: Found
+    ref: DatasetRef
+    uri: str
+    """Of the file to be entered."""
+    owned: bool
+    """It is in the repository's own store."""
+
+
+class Ingester:
+    """Enters files. One for a thread; the repository has to be writeable.
+
+    Parameters
+    ----------
+    repository
+        See `make_repository`, `open_repository`.
+    patience
+        Seconds for which a registry that others have locked is tried again.
+    """
+
+    def __init__(self, repository: Repository, *, patience: float = 30.0) -> None:
+        if not repository.butler.isWriteable():
+            raise UsageError(f"{repository.root}: is open for reading only; open it writeable")
+        self._repository = repository
+        self._butler = repository.butler
+        self._patience = patience
+        self._exposures: OrderedDict[tuple[str, int], bool] = OrderedDict()
+        self._filters: set[tuple[str, str]] = set()
+        self._detector_records: dict[str, dict[int, DimensionRecord]] = {}
+        store = repository.store
+        self._placer = None if store is None else Placer(store)
+        self._patiently(repository.mend)
+
+    def ingest(self, files: Sequence[Incoming], transfer: Transfer = "direct") -> list[Outcome]:
+        """Enters files; gives an outcome for each, in their order.
+
+        With `direct` the files stay where they are and the repository reads them there; with the others they
+        come into its own store. May be called again with the same files, also by others at the same time, and
+        after a crash at any moment.
+
+        Raises `StorageError` where it is the repository that fails, and no file: then any part of the files
+        may be in it, and all of them may be given again.
+        """
+        if transfer not in ("direct", "hardlink", "copy", "move"):
+            raise UsageError(f"{transfer[:40]!r} is no way to ingest; say direct, hardlink, copy or move")
+        outcomes: list[Outcome | None] = [None] * len(files)
+        rest: list[Found] = []
+        for number, incoming in enumerate(files):
+            named = identify(self._repository, number, incoming)
+            if isinstance(named, Outcome):
+                outcomes[number] = named
+            else:
+                rest.append(named)
+        while rest:  # of several files of one detector, one after the other, older versions first
+            batch: dict[tuple[str, str, int, int], Found] = {}
+            later: list[Found] = []
+            for found in sorted(rest, key=lambda each: each.version):
+                if found.key in batch:
+                    later.append(found)
+                else:
+                    batch[found.key] = found
+            chosen = sorted(batch.values(), key=lambda each: each.number)
+            for number, outcome in self._batch(chosen, transfer):
+                outcomes[number] = outcome
+            rest = later
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def define_visits(self, exposures: Iterable[tuple[str, int]]) -> list[VisitOutcome]:
+        """See `visits.define_visits`."""
+        wanted = list(exposures)
+        return self._patiently(lambda: define_visits(self._repository, wanted))
+
+    def close(self) -> None:
+        """Closes the repository."""
+        self._repository.close()
+
+    # -- one batch of different detectors
+
+    def _batch(self, files: list[Found], transfer: Transfer) -> Iterable[tuple[int, Outcome]]:
+        done: dict[int, Outcome] = {}
+        good: list[Found] = []
+        for found, trouble in zip(files, _examined(files), strict=True):
+            if trouble is not None:
+                done[found.number] = trouble
+            else:
+                good.append(found)
+        known = self._patiently(lambda: self._enter_exposures(good))
+        ready: list[Found] = []
+        for found in good:
+            if (found.camera.name, found.exposure) not in known:
+                reason = f"{found.incoming.name}: its exposure {found.image} is not in the repository yet"
+                done[found.number] = Outcome(state="waiting", reason=reason, again=True)
+                continue
+            ready.append(found)
+        refs = self._patiently(lambda: self._refs(ready))
+        entries = [_Entry(found, ref, found.uri, False) for found, ref in zip(ready, refs, strict=True)]
+        there = self._patiently(lambda: self._there(entries))
+        new: list[_Entry] = []
+        for entry in entries:
+            if entry.ref.id in there:
+                done[entry.found.number] = self._again(entry, transfer)
+            else:
+                brought = self._bring(entry, transfer)
+                if isinstance(brought, Outcome):
+                    done[entry.found.number] = brought
+                else:
+                    new.append(brought)
+        self._enter(new, done)
+        if transfer == "move" and self._placer is not None:
+            for entry in entries:
+                if done[entry.found.number].good:
+                    self._placer.left(entry.found)
+        return done.items()
+
+    def _refs(self, files: Sequence[Found]) -> list[DatasetRef]:
+        """Their datasets. Where the exposures are few, with their records: the registry need not look those
+        up again for each file."""
+        records: dict[tuple[str, int], dict[str, DimensionRecord | None]] = {}
+        refs = []
+        for found in files:
+            kind = self._repository.types[found.incoming.kind]
+            values: Mapping[str, str | int] = {
+                "instrument": found.camera.name,
+                "detector": found.detector.id,
+                "exposure": found.exposure,
+            }
+            data_id = DataCoordinate.from_required_values(
+                kind.dimensions, tuple(values[str(name)] for name in kind.dimensions.required)
+            )
+            key = (found.camera.name, found.exposure)
+            if key not in records and len(records) < _EXPANDED:
+                expanded = self._butler.registry.expandDataId(data_id)
+                records[key] = {name: expanded.records[name] for name in kind.dimensions.elements}
+            if key in records:
+                mine = {**records[key], "detector": self._detectors(found.camera.name)[found.detector.id]}
+                data_id = data_id.expanded(mine)
+            refs.append(self._repository.ref_of(found.incoming.kind, data_id))
+        return refs
+
+    def _detectors(self, instrument: str) -> dict[int, DimensionRecord]:
+        if instrument not in self._detector_records:
+            found = self._butler.query_dimension_records("detector", instrument=instrument, limit=None)
+            self._detector_records[instrument] = {int(record.dataId["detector"]): record for record in found}
+        return self._detector_records[instrument]
+
+    def _there(self, entries: Iterable[_Entry]) -> set[object]:
+        ids = [entry.ref.id for entry in entries]
+        return {ref.id for ref in self._butler.get_many_datasets(ids)} if ids else set()
+
+    def _bring(self, entry: _Entry, transfer: Transfer) -> _Entry | Outcome:
+        """Into the store, where it has to go there."""
+        if transfer == "direct":
+            return entry
+        if self._placer is None:
+            raise UsageError(f"{self._repository.root}: has no local store; ingest direct")
+        try:
+            path = self._placer.bring(entry.found, entry.ref.run, transfer)
+        except ConflictError as error:
+            return self._outcome(entry, "conflict", str(error))
+        except (FormatError, NotFoundError) as error:
+            return self._outcome(entry, "failed", str(error))
+        return msgspec.structs.replace(entry, uri=f"file://{path}", owned=True)
+
+    # -- exposures
+
+    def _enter_exposures(self, files: Sequence[Found]) -> set[tuple[str, int]]:
+        """Makes sure that the registry knows the exposures of raws; gives those that it knows."""
+        by_exposure: dict[tuple[str, int], list[Found]] = {}
+        for found in files:
+            by_exposure.setdefault((found.camera.name, found.exposure), []).append(found)
+        known: set[tuple[str, int]] = set()
+        new: list[ExposureRecords] = []
+        fuller: list[ExposureRecords] = []
+        for key, members in by_exposure.items():
+            if self._exposures.get(key):
+                known.add(key)
+                continue
+            standing = self._standing(key)
+            raws = [found for found in members if found.incoming.kind == "raw"]
+            if standing is not None and (standing.timespan is not None or not raws):
+                known.add(key)
+                self._remember(key, standing.timespan is not None)
+            elif raws:
+                records = _records(raws)
+                known.add(key)
+                if standing is None:
+                    new.append(records)
+                elif is_fuller(records, standing):
+                    fuller.append(records)
+        self._insert(new, replace=False)
+        self._insert(fuller, replace=True)
+        return known
+
+    def _standing(self, key: tuple[str, int]) -> Any:
+        found = self._butler.query_dimension_records(
+            "exposure", instrument=key[0], exposure=key[1], explain=False, limit=1
+        )
+        return found[0] if found else None
+
+    def _insert(self, records: Sequence[ExposureRecords], *, replace: bool) -> None:
+        if not records:
+            return
+        registry = self._butler.registry
+        filters = {
+            (record.physical_filter["instrument"], record.physical_filter["name"]): record.physical_filter
+            for record in records
+        }
+        with self._butler.transaction():
+            missing = [content for key, content in filters.items() if key not in self._filters]
+            if missing:
+                registry.insertDimensionData("physical_filter", *missing, skip_existing=True)
+            for element in ("group", "day_obs"):
+                rows = {tuple(row.items())[:2]: row for row in (getattr(r, element) for r in records)}
+                registry.insertDimensionData(element, *rows.values(), skip_existing=True)
+            registry.insertDimensionData(
+                "exposure",
+                *(record.exposure for record in records),
+                replace=replace,
+                skip_existing=not replace,
+            )
+        self._filters |= set(filters)
+        for record in records:
+            self._remember((record.exposure["instrument"], record.exposure["id"]), record.translated)
+
+    def _remember(self, key: tuple[str, int], translated: bool) -> None:
+        self._exposures[key] = translated
+        self._exposures.move_to_end(key)
+        while len(self._exposures) > _KNOWN:
+            self._exposures.popitem(last=False)
+
+    # -- the registry
+
+    def _enter(self, entries: list[_Entry], done: dict[int, Outcome]) -> None:
+        """All at once; in halves where that is refused, so that what is bad fails alone."""
+        if not entries:
+            return
+        try:
+            self._patiently(lambda: self._ingest(entries))
+        except StorageError:
+            raise
+        except Exception as error:
+            if not isinstance(error, _FILE_TROUBLE) and not is_refusal(error):
+                raise storage_error(error, self._repository.root, "written") from error
+            self._exposures.clear()
+            self._divide(entries, done, error)
+            return
+        for entry in entries:
+            done[entry.found.number] = self._outcome(entry, "ingested")
+
+    def _ingest(self, entries: Sequence[_Entry]) -> None:
+        for owned in (False, True):
+            datasets = [
+                FileDataset(path=self._path(entry), refs=[entry.ref])
+                for entry in entries
+                if entry.owned is owned
+            ]
+            if datasets:
+                self._butler.ingest(*datasets, transfer=None if owned else "direct")
+
+    def _path(self, entry: _Entry) -> ResourcePath | str:
+        if not entry.owned:
+            return ResourcePath(entry.uri)
+        store = self._repository.store
+        assert store is not None
+        return os.path.relpath(_local(entry.uri) or "", store)
+
+    def _divide(self, entries: list[_Entry], done: dict[int, Outcome], error: Exception) -> None:
+        there = self._patiently(lambda: self._there(entries))  # somebody else was faster with some
+        rest = []
+        for entry in entries:
+            if entry.ref.id in there:
+                done[entry.found.number] = self._again(entry, "direct")
+            else:
+                rest.append(entry)
+        if len(rest) < len(entries):
+            self._enter(rest, done)
+        elif len(rest) == 1:
+            done[rest[0].found.number] = self._refused(rest[0], error)
+        else:
+            middle = len(rest) // 2
+            self._enter(rest[:middle], done)
+            self._enter(rest[middle:], done)
+
+    def _refused(self, entry: _Entry, error: Exception) -> Outcome:
+        if isinstance(error, ConflictingDefinitionError):
+            # Of a dataset that is gone something is left: whoever removed it died on the way.
+            self._patiently(self._repository.mend)
+            try:
+                self._patiently(lambda: self._ingest([entry]))
+                return self._outcome(entry, "ingested")
+            except StorageError:
+                raise
+            except Exception as again:
+                error = again
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = f"{entry.found.incoming.name}: the repository refuses it ({said})"
+        return self._outcome(entry, "failed", reason, again=isinstance(error, _FILE_TROUBLE))
+
+    # -- what is there already
+
+    def _again(self, entry: _Entry, transfer: Transfer) -> Outcome:
+        """A dataset that the registry has: the same content, an older version, or a conflict."""
+        there = self._patiently(lambda: self._repository.uris([entry.ref])).get(str(entry.ref.id), "")
+        path = _local(there)
+        if path is not None:
+            restore(path.parent)
+        if path is not None and not path.exists():
+            return self._replace(entry, transfer, there, "the file that it read is gone")
+        if there == entry.uri:
+            return self._same_file(entry, path)
+        version, standing = entry.found.version, _version(there)
+        if version > standing:
+            return self._replace(entry, transfer, there, "")
+        if version < standing:
+            return self._outcome(entry, "duplicate", f"version {standing} of it is there", uri=there)
+        return self._compare(entry, there, path)
+
+    def _same_file(self, entry: _Entry, path: Path | None) -> Outcome:
+        wanted = entry.found.incoming.crc32c
+        if wanted and path is not None:
+            found = digest(path).crc32c
+            if found != wanted:
+                reason = f"{path}: has CRC-32C {found} and not {wanted} as announced; it was changed"
+                return self._outcome(entry, "conflict", reason, uri=entry.uri)
+        return self._outcome(entry, "duplicate", uri=entry.uri)
+
+    def _compare(self, entry: _Entry, there: str, path: Path | None) -> Outcome:
+        """Two files of one version under different names."""
+        mine = entry.found.path
+        if path is None or mine is None:
+            a, b = ResourcePath(there).size(), ResourcePath(entry.uri).size()
+            same = a == b
+        elif os.path.samefile(path, mine):
+            same = True
+        else:
+            first = digest(path)
+            same = first.bytes == os.stat(mine).st_size and first.crc32c == (
+                entry.found.incoming.crc32c or digest(mine).crc32c
+            )
+        if same:
+            return self._outcome(entry, "duplicate", uri=there)
+        reason = f"{entry.found.incoming.path}: another content of it is in the repository: {there}"
+        return self._outcome(entry, "conflict", reason, uri=there)
+
+    def _replace(self, entry: _Entry, transfer: Transfer, there: str, why: str) -> Outcome:
+        """The registry reads another file from now on. The one that it read stays where it is."""
+        brought = self._bring(entry, transfer)
+        if isinstance(brought, Outcome):
+            return brought
+        path = _local(there)
+        owned = path is not None and self._repository.owns(there) and path.exists()
+        aside = kept_aside(path) if owned and path is not None else None
+
+        def change() -> None:
+            with self._butler.transaction():
+                self._butler.pruneDatasets([brought.ref], disassociate=True, unstore=True, purge=True)
+                self._ingest([brought])
+
+        try:
+            self._patiently(change)
+        except StorageError:
+            raise
+        except Exception as error:
+            return self._refused(brought, error)
+        finally:
+            if aside is not None:
+                restore(aside.parent)
+        return self._outcome(brought, "ingested", why, replaced=there)
+
+    # --
+
+    def _outcome(
+        self,
+        entry: _Entry,
+        state: str,
+        reason: str = "",
+        *,
+        uri: str | None = None,
+        again: bool = False,
+        replaced: str = "",
+    ) -> Outcome:
+        good = state in ("ingested", "duplicate")
+        return Outcome(
+            state=state,  # type: ignore[arg-type]
+            code=OodsStatus.INGESTED if good else OodsStatus.INGEST_FAILURE,
+            reason=reason,
+            again=again,
+            dataset_id=str(entry.ref.id),
+            dataset_type=entry.ref.datasetType.name,
+            run=entry.ref.run,
+            uri=entry.uri if uri is None else uri,
+            instrument=entry.found.camera.name,
+            exposure=entry.found.exposure,
+            replaced=replaced,
+        )
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Does what the registry may have to be waited for. Raises StorageError after `patience`, and
+        whatever else the registry raises where it refuses something."""
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return work()
+            except RaftwrightError:
+                raise
+            except Exception as error:
+                if not is_contention(error):
+                    if is_refusal(error) or isinstance(error, _FILE_TROUBLE):
+                        raise
+                    raise storage_error(error, self._repository.root, "written") from error
+                if time.monotonic() >= until:
+                    raise storage_error(error, self._repository.root, "written") from error
+                time.sleep(_PAUSE)
+
+
+def _examined(files: Sequence[Found]) -> list[Outcome | None]:
+    """Looks at all files, several at a time."""
+    workers = min(len(files), _core.usable_processors(), 8)
+    if workers < 2:
+        return [examine(found) for found in files]
+    with ThreadPoolExecutor(workers, thread_name_prefix="examine") as pool:
+        return list(pool.map(examine, files))
+
+
+def _records(raws: Sequence[Found]) -> ExposureRecords:
+    """Of one exposure: from the first of its files whose header tells."""
+    records: ExposureRecords | None = None
+    for found in raws[:_HEADERS]:
+        records = exposure_records(found.image, found.camera, header_of(found))
+        if records.translated:
+            break
+    assert records is not None
+    return records
+
+
+def _local(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _version(uri: str) -> int:
+    try:
+        return FileName.parse(unquote(urlsplit(uri).path)).version
+    except FormatError:
+        return 1
