@@ -123,6 +123,43 @@ def test_who_only_listens_hears_what_is_told_from_now_on(url: str, publisher: Ka
         assert [event.kind for event in hear(other, 1)] == ["after"]
 
 
+def test_who_only_listens_keeps_no_account(url: str, publisher: KafkaPublisher) -> None:
+    """Nobody says that anything is done, for months."""
+    publisher.publish(*image(0)[:1], **image(0)[1])
+    with open_subscriber(url) as subscriber:
+        assert isinstance(subscriber, KafkaSubscriber)
+        wait_for(lambda: subscriber._feed._partitions)
+        for number in range(50):
+            publisher.publish(*image(number)[:1], **image(number)[1])
+        assert len(hear(subscriber, 50)) == 50
+        assert all(len(each.progress) == 0 for each in subscriber._feed._partitions.values())
+
+
+def test_a_bug_in_the_thread_that_fetches_keeps_nobody_waiting(
+    url: str, publisher: KafkaPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins anew, and so does the thread that delivers; nothing that was not done is left out."""
+    publisher.publish(*image(0)[:1], **image(0)[1])
+    with group_of(url) as subscriber:
+        assert numbers(hear(subscriber, 1)) == [0]
+        usual, failed = subscriber._feed._fetch, threading.Event()
+
+        def failing() -> None:
+            if not failed.is_set():
+                failed.set()
+                raise RuntimeError("nobody thought of this")
+            usual()
+
+        monkeypatch.setattr(subscriber._feed, "_fetch", failing)
+        wait_for(failed.is_set)
+        monkeypatch.setattr(publisher, "_renew", lambda: {}["a bug"])
+        publisher._broken = True
+        publisher.publish(*image(1)[:1], **image(1)[1])
+        assert set(numbers(hear(subscriber, 2, 25.0))) == {0, 1}
+        assert publisher._thread.is_alive()
+        publisher._broken = False
+
+
 def test_one_bad_message_among_a_thousand(url: str, publisher: KafkaPublisher, tmp_path: Path) -> None:
     """D113, F65: a dead letter, 999 are dealt with, and the next start does not meet it again."""
     kafka = pytest.importorskip("confluent_kafka")

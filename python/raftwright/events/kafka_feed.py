@@ -132,11 +132,13 @@ class Feed:
                 while not self._closing.is_set() and not self._broken:
                     self._fetch()
                     self._commit(_COMMIT_EVERY)
-            except self._kafka.KafkaException as error:
-                _log.warning("Kafka: %s; trying again", error.args[0])
+            except Exception as error:  # whoever listens would wait for nothing for ever
+                known = isinstance(error, self._kafka.KafkaException)
+                said = error.args[0] if known else error
+                _log.warning("Kafka: %s; trying again", said, exc_info=None if known else error)
                 self._broken = True
                 self._closing.wait(1.0)
-        with contextlib.suppress(self._kafka.KafkaException):
+        with contextlib.suppress(self._kafka.KafkaException, RuntimeError):
             self._commit(0.0, wait=True)
         with contextlib.suppress(self._kafka.KafkaException, RuntimeError):
             self._consumer.close()
@@ -212,8 +214,9 @@ class Feed:
         if found is None:
             return
         body = raw.value() or b""
-        found.progress.given(raw.offset())
-        found.progress.reached(raw.offset())
+        if self._grouped:  # else nobody has to say that it is done
+            found.progress.given(raw.offset())
+            found.progress.reached(raw.offset())
         self._messages.append(Message((found.assignment, raw.partition(), raw.offset()), _kind(raw), body))
         self._bytes += len(body)
 

@@ -158,9 +158,13 @@ class KafkaPublisher(Publisher):
 
     def _work(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(0.5)
-            if self._broken:
-                self._renew()
+            try:
+                self._producer.poll(0.5)
+                if self._broken:
+                    self._renew()
+            except Exception as error:  # who waits for a delivery would never hear of it
+                _log.warning("Kafka: %s; trying again", error, exc_info=error)
+                self._closing.wait(1.0)
 
     def _renew(self) -> None:
         """After a fatal error a producer does nothing any more; another takes its place."""
