@@ -12,7 +12,7 @@ import functools
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -104,9 +104,13 @@ class Lanes:
         for name, sender in self.senders.items():
             threading.Thread(target=_warm, args=(name, sender), name=f"warm {name}"[:60], daemon=True).start()
 
-    def idle(self) -> bool:
-        """Whether every queue is empty. Raises StorageError."""
-        return not any(lane.in_flight() or self._any_waiting(lane.name) for lane in self)
+    def idle(self, names: Collection[str] | None = None) -> bool:
+        """Whether every queue, or those of some endpoints, is empty. Raises StorageError."""
+        return not any(
+            lane.in_flight() or self._any_waiting(lane.name)
+            for name, lane in self._lanes.items()
+            if names is None or name in names
+        )
 
     def trouble(self, endpoint: str) -> str:
         """Why nothing goes there now."""

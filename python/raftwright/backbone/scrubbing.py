@@ -79,9 +79,9 @@ class Scrubber:
         }
         self._bytes = metrics.counter("scrubbed_bytes", "Bytes that were read again", endpoint=name)
 
-    def now(self) -> None:
-        """Reads all replicas there, from now on."""
-        self._before = tai()
+    def now(self, older: float | None = None) -> None:
+        """Reads all replicas there, from now on; or those alone that were not read for so many seconds."""
+        self._before = tai() - (older or 0.0)
         self._wanted.set()
 
     def end(self) -> None:

@@ -304,10 +304,26 @@ class HandOff(Service):
             self.lanes.poke(row.endpoint)
         self.chronicle.wake()
 
+    def mend(self, names: Collection[str]) -> None:
+        """Queues what is known to be damaged or lost at endpoints, where it is not. Raises StorageError."""
+        assert self.ledger is not None
+        for name in names:
+            after = 0
+            while rows := self.ledger.replicas.at(name, after, states=("damaged", "lost")):
+                self.planner.plan({row.image_id for row in rows})
+                after = rows[-1].id
+        self._poke()
+
+    def unmended(self, names: Collection[str]) -> int:
+        """Replicas at endpoints that are damaged or lost. Raises StorageError."""
+        assert self.ledger is not None
+        counts = self.ledger.replicas.counts(verified=False)
+        return sum(counts.get(name, {}).get(state, 0) for name in names for state in ("damaged", "lost"))
+
     # -- telling
 
     def obey(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`again`: queues dead letters once more. `scrub`: reads all replicas now. Of one `endpoint` or all."""
+        """`again`: queues dead letters once more. `scrub`: reads all replicas now. `endpoint`: only there."""
         assert self.ledger is not None
         name = None if arguments.get("endpoint") is None else str(arguments["endpoint"])
         if name is not None and name not in self.scrubbers:

@@ -31,6 +31,7 @@ SERVICES: Final[Mapping[str, Entry]] = MappingProxyType(
         "archiver": Entry("raftwright.archiver", 2),
         "catchup": Entry("raftwright.catchup", 3),
         "oods": Entry("raftwright.oods", 6),
+        "handoff": Entry("raftwright.backbone", 8),
         "endpoint": Entry("raftwright.backbone.receiving", 9),
     }
 )

@@ -1,0 +1,455 @@
+"""`raftwright handoff`: verified replicas at endpoints: the service, how they stand, their mending."""
+
+from __future__ import annotations
+
+import json as jsons
+import queue
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raftwright.cli.console import columns, console
+from raftwright.cli.exits import Exit
+from raftwright.cli.figures import count, seconds, size
+from raftwright.cli.ledgers import NightOption, ledger_of
+from raftwright.cli.options import (
+    ControlOption,
+    DryRunOption,
+    EventsOption,
+    JsonOption,
+    MetricsOption,
+    OutOption,
+    UntilIdleOption,
+    duration,
+)
+from raftwright.cli.signals import heard, left_over, stopped_by_signals
+from raftwright.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raftwright.backbone import HandOff, Settings
+    from raftwright.backbone.standing import ImageStanding
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Verified replicas at endpoints: bring them there, see how they stand, read them again.",
+    rich_markup_mode=None,
+    no_args_is_help=False,
+)
+
+_ConfigOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Configuration of the site, with a section `handoff`; options go before it.",
+        show_default=False,
+    ),
+]
+_LedgerOption = Annotated[
+    str | None,
+    typer.Option("--ledger", metavar="URL", help="[default: ledger.db in the archive]", show_default=False),
+]
+_ToOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        metavar="[NAME=]DIR",
+        help="An endpoint that is a directory; may be repeated. Instead of those of the file.",
+        show_default=False,
+    ),
+]
+_EndpointOption = Annotated[
+    list[str] | None,
+    typer.Option("--endpoint", metavar="NAME", help="Only this one; may be repeated.", show_default=False),
+]
+_SHOWN = 20
+
+
+@app.command("run")
+def run(
+    config: _ConfigOption = None,
+    out: OutOption = None,
+    ledger: _LedgerOption = None,
+    to: _ToOption = None,
+    events: EventsOption = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option("--listen", metavar="URL", help="Events of the others.", show_default=False),
+    ] = None,
+    metrics: MetricsOption = None,
+    control: ControlOption = None,
+    until_idle: UntilIdleOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring every whole file of the archive to every endpoint, verify it there, read it again on schedule.
+
+    Runs until it is stopped; what was left it does when it is started again. One line for each replica that
+    is damaged, lost or healed, and for each file that is given up; with --json one object for every replica.
+    Of several for one instrument one works and the others wait.
+    """
+    del json
+    console.command = "handoff run"
+    from raftwright.service import Life
+    from raftwright.service.logs import logging_to
+
+    found = _site(config, out, ledger, to)
+    service = _made(found, Life(page=metrics or "", control=control or ""), events or "", tuple(listen or ()))
+    patience = duration(until_idle, "--until-idle")
+    news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+    service.observer = lambda what, facts: news.put(facts) if what == "replica" else None
+    log = found.common.log
+    with logging_to(format=log.format, level=log.level), stopped_by_signals(news):
+        try:
+            service.start()
+            _ready(service)
+            for item in heard(news, lambda: service.idle, patience):
+                _replica(item)
+        finally:
+            service.stop()
+    for item in left_over(news):
+        _replica(item)
+    console.event("stopped", {"ledger": service.places.ledger})
+
+
+@app.command("status")
+def status(
+    obsid: Annotated[
+        str | None, typer.Argument(metavar="[OBSID]", help="An image: its files, and who has them.")
+    ] = None,
+    config: _ConfigOption = None,
+    out: OutOption = None,
+    ledger: _LedgerOption = None,
+    to: _ToOption = None,
+    night: NightOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Tell how replicas stand: at each endpoint, or of one image. Exit code 5 where an image lacks some."""
+    del json
+    console.command = "handoff status"
+    from raftwright.backbone.standing import endpoints_of, standing_of
+    from raftwright.ledger import open_ledger
+
+    found = _site(config, out, ledger, to)
+    settings: Settings = found.settings("handoff")
+    with open_ledger(found.common.ledger, read_only=True) as opened:
+        images = [] if obsid is None else standing_of(opened, settings, obsid)
+        endpoints = {} if images else endpoints_of(opened, settings.endpoints, night)
+    if images:
+        _tell_images(images)
+        return
+    _tell_endpoints(endpoints)
+    console.answer("ok", Exit.OK, {"ledger": found.common.ledger, "endpoints": endpoints})
+
+
+@app.command("again")
+def again(
+    config: _ConfigOption = None,
+    out: OutOption = None,
+    ledger: _LedgerOption = None,
+    to: _ToOption = None,
+    endpoint: _EndpointOption = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="OBSID", help="Only of this image.", show_default=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Queue dead letters once more: what was given up, and conflicts. A running hand-off takes them up."""
+    del json
+    console.command = "handoff again"
+    from raftwright.backbone.telling import DEAD
+    from raftwright.errors import NotFoundError
+    from raftwright.ledger import open_ledger
+    from raftwright.ledger.replicas import ENDPOINT
+
+    found = _site(config, out, ledger, to)
+    names = _names(found.settings("handoff"), endpoint)
+    queued = {}
+    with open_ledger(found.common.ledger) as opened:
+        ids: list[int | None] = [None]
+        if image is not None:
+            ids = [row.id for row in opened.images.get(image)]
+            if not ids:
+                raise NotFoundError(f"{image[:100]!a}: the ledger knows no such image")
+        for name in names:
+            queued[name] = sum(
+                opened.deliveries.again(ENDPOINT + name, one, states=tuple(DEAD)) for one in ids
+            )
+    console.say(
+        *columns([(name, f"{count(number, 'file')} queued again") for name, number in queued.items()])
+    )
+    console.answer("ok", Exit.OK, {"queued": queued})
+
+
+@app.command("plan")
+def plan(
+    config: _ConfigOption = None,
+    out: OutOption = None,
+    ledger: _LedgerOption = None,
+    to: _ToOption = None,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Compare all files of the ledger with all endpoints, and queue what is missing there.
+
+    A running hand-off does the same from time to time. With --dry-run what would be queued is told.
+    """
+    del json
+    console.command = "handoff plan"
+    from raftwright.backbone.planning import Planner
+    from raftwright.ledger import open_ledger
+
+    found = _site(config, out, ledger, to)
+    settings: Settings = found.settings("handoff")
+    with open_ledger(found.common.ledger, read_only=dry_run) as opened:
+        planner = Planner(opened, settings.endpoints, settings.instrument)
+        if not dry_run:
+            number = planner.sweep(lambda: True)
+            console.say(f"{count(number, 'file')} queued")
+            console.answer("ok", Exit.OK, {"queued": number})
+            return
+        listed = planner.lacking(100_000)
+    sums: dict[str, list[int]] = {one.name: [0, 0] for one in settings.endpoints}
+    for one, file, _ in listed:
+        sums[one.name][0] += 1
+        sums[one.name][1] += file.bytes
+    console.say(*columns([(name, count(n, "file"), size(octets)) for name, (n, octets) in sums.items()]))
+    console.say(*(f"  {one.name}: {file.path} -> {target}" for one, file, target in listed[:_SHOWN]))
+    if len(listed) > _SHOWN:
+        console.say(f"  and {len(listed) - _SHOWN} more")
+    content = {
+        "endpoints": {name: {"files": n, "bytes": octets} for name, (n, octets) in sums.items()},
+        "files": [
+            {"endpoint": one.name, "path": file.path, "target": target, "bytes": file.bytes}
+            for one, file, target in listed
+        ],
+    }
+    console.answer("ok", Exit.OK, content)
+
+
+@app.command("scrub")
+def scrub(
+    config: _ConfigOption = None,
+    out: OutOption = None,
+    ledger: _LedgerOption = None,
+    to: _ToOption = None,
+    endpoint: _EndpointOption = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="All replicas, not only those that are due by the schedule.")
+    ] = False,
+    patience: Annotated[
+        str, typer.Option("--patience", metavar="TIME", help="For the mending, after the reading.")
+    ] = "10min",
+    json: JsonOption = False,
+) -> None:
+    """Read replicas again where they are, and mend what is damaged or lost there.
+
+    What is damaged is set aside there, and a good copy brought: from the archive, or from another endpoint.
+    Exit code 5 where something is left that could not be mended or read.
+    """
+    del json
+    console.command = "handoff scrub"
+    from raftwright.service.logs import logging_to
+
+    found = _site(config, out, ledger, to)
+    service = _made(found, by_hand=True)
+    names = _names(service.settings, endpoint)
+    news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+    service.observer = lambda what, facts: news.put(facts) if what == "found" else None
+    with logging_to(format=found.common.log.format, level=found.common.log.level), stopped_by_signals(news):
+        try:
+            service.start()
+            report = _scrubbed(service, names, news, now=now, patience=duration(patience, "--patience"))
+        finally:
+            service.stop()
+    rows = [
+        (
+            *(name, count(each["files"], "replica"), size(each["bytes"])),
+            f"{each['damaged']} damaged, {each['lost']} lost, {each['healed']} healed",
+            each["trouble"],
+        )
+        for name, each in report.items()
+    ]
+    console.say(*columns(rows, right=(1, 2)))
+    left = any(each["left"] or each["unreadable"] or each["trouble"] for each in report.values())
+    console.answer("faults" if left else "ok", Exit.FAULTS if left else Exit.OK, {"endpoints": report})
+    if left:
+        raise typer.Exit(Exit.FAULTS)
+
+
+# -- the site
+
+
+def _site(config: Sequence[Path] | None, out: str | None, ledger: str | None, to: list[str] | None) -> Any:
+    """The configuration, with what the options say. Raises as `raftwright.service.config.load`."""
+    from raftwright.cli.configs import files_of
+    from raftwright.service.config import load
+
+    if ledger is not None and out is None and not files_of(config) and "://" not in ledger:
+        out = str(Path(ledger_of(ledger)).parent)
+    given = {
+        "archive.root": out,
+        "ledger.url": None if ledger is None else ledger_of(ledger),
+        "handoff.endpoints": _endpoints(to),
+    }
+    options = [f"{key}={jsons.dumps(value)}" for key, value in given.items() if value is not None]
+    return load(files_of(config), options=options, text="handoff: {}")
+
+
+def _endpoints(to: list[str] | None) -> list[dict[str, str]] | None:
+    if not to:
+        return None
+    found: list[dict[str, str]] = []
+    for text in to:
+        name, equals, directory = text.partition("=")
+        if not equals:
+            directory = text
+            name = "".join(c if c.isascii() and c.isalnum() else "-" for c in Path(text).name).strip("-")[:30]
+            if not name or any(one["name"] == name for one in found):
+                name = f"{name or 'place'}-{len(found) + 1}"
+        found.append({"name": name, "kind": "directory", "root": str(Path(directory).absolute())})
+    return found
+
+
+def _made(
+    found: Any, life: Any = None, publish: str = "", listen: tuple[str, ...] = (), **more: Any
+) -> HandOff:
+    from raftwright.backbone import HandOff, Places
+
+    places = Places(ledger=found.common.ledger, publish=publish, listen=listen)
+    return HandOff(found.settings("handoff"), places, life, **more)
+
+
+def _names(settings: Settings, wanted: list[str] | None) -> list[str]:
+    known = [one.name for one in settings.endpoints]
+    for name in wanted or ():
+        if name not in known:
+            raise UsageError(f"there is no endpoint {name[:64]!a}; there are {', '.join(known) or 'none'}")
+    return [name for name in known if not wanted or name in wanted]
+
+
+# -- the service
+
+
+def _ready(service: HandOff) -> None:
+    page = None if service.page is None else service.page.url
+    names = [one.name for one in service.settings.endpoints]
+    console.say(
+        (f"replicas to {', '.join(names)}" if names else "no endpoints: nothing is handed over")
+        + ("" if service.active else "; another hand-off works, this one waits")
+        + ("" if page is None else f"; figures at {page}")
+    )
+    console.flush()
+    ready = {"ledger": service.places.ledger, "endpoints": names, "active": service.active, "metrics": page}
+    console.event("ready", ready)
+
+
+def _replica(facts: Mapping[str, Any]) -> None:
+    if facts["standing"] != "verified":
+        reason = f": {facts['reason']}" if facts["reason"] else ""
+        console.say(f"{facts['endpoint']}: {facts['name']} {facts['standing']}{reason}")
+        console.flush()
+    console.event("replica", facts)
+
+
+def _scrubbed(
+    service: HandOff, names: list[str], news: queue.SimpleQueue[Any], *, now: bool, patience: float
+) -> dict[str, Any]:
+    """Waits for the end of the reading, and then for that of the mending; what came of it, by endpoint."""
+    import time
+
+    assert service.lanes is not None
+    found: list[Mapping[str, Any]] = []
+    before = {name: service.unmended([name]) for name in names}
+    service.mend(names)
+    scrubbers = {name: service.scrubbers[name] for name in names}
+    for scrubber in scrubbers.values():
+        scrubber.now(None if now else service.settings.scrub.every)
+    read_by: float | None = None
+    while True:
+        try:
+            item = news.get(timeout=0.05)
+            if item is None:
+                break
+            found.append(item)
+            console.say(f"{item['endpoint']}: {item['name']} {item['state']}: {item['reason']}")
+            console.flush()
+            continue
+        except queue.Empty:
+            pass
+        if all(each.idle or each.trouble for each in scrubbers.values()):
+            read_by = read_by or time.monotonic()
+            if service.lanes.idle(names) or time.monotonic() - read_by > patience:
+                break
+    report = {}
+    for name, scrubber in scrubbers.items():
+        left = service.unmended([name])
+        mine = sum(item["endpoint"] == name for item in found)
+        report[name] = {**scrubber.status(), "left": left, "healed": max(0, before[name] + mine - left)}
+    return report
+
+
+# -- telling
+
+
+def _tell_endpoints(endpoints: Mapping[str, Mapping[str, Any]]) -> None:
+    if not endpoints:
+        console.say("no endpoints are configured")
+    rows = []
+    for name, each in endpoints.items():
+        bad = ", ".join(f"{n} {state}" for state, n in each["replicas"].items() if state != "verified")
+        waiting = ", ".join(f"{n} {state}" for state, n in each["waiting"].items())
+        oldest = each["oldest_check_s"]
+        rows.append(
+            (
+                name + (" (custodial)" if each["custodial"] else ""),
+                f"{each['replicas'].get('verified', 0)} verified" + (f", {bad}" if bad else ""),
+                waiting or "nothing waits",
+                "" if oldest is None else f"oldest check {_age(oldest)} ago",
+            )
+        )
+    console.say(*columns(rows))
+    for each in endpoints.values():
+        for letter in each["dead_letters"][:_SHOWN]:
+            console.say(
+                f"  {letter['endpoint']}: {letter['path']}: {letter['state']} after "
+                f"{count(letter['attempts'], 'try', 'tries')}: {letter['reason']}"
+            )
+
+
+def _tell_images(images: Sequence[ImageStanding]) -> None:
+    import msgspec
+
+    for image in images:
+        console.say(f"{image.obsid}: {image.state}, " + ("safe" if image.safe else "not safe yet"))
+        console.say(
+            *columns(
+                [
+                    (
+                        f"  {Path(file.path).name}",
+                        f"verified at {', '.join(file.verified)}" if file.verified else "nowhere verified",
+                        "; ".join(f"{name}: {why}" for name, why in file.lacking.items()),
+                    )
+                    for file in image.files
+                ]
+            )
+        )
+    safe = all(image.safe for image in images)
+    listed = [{**msgspec.to_builtins(image), "safe": image.safe} for image in images]
+    console.answer("ok" if safe else "faults", Exit.OK if safe else Exit.FAULTS, {"images": listed})
+    if not safe:
+        raise typer.Exit(Exit.FAULTS)
+
+
+def _age(span: float) -> str:
+    return (
+        f"{span / 86400:.1f} d"
+        if span >= 172_800
+        else f"{span / 3600:.1f} h"
+        if span >= 7200
+        else seconds(span)
+    )
