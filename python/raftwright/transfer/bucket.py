@@ -12,17 +12,17 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from raftwright import _core
 from raftwright.errors import MissingExtraError
+from raftwright.transfer.bodies import Body
 from raftwright.transfer.outcome import OutageError, RefusedError
 from raftwright.transfer.targets import checked
 from raftwright.transfer.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import BinaryIO
 
     from raftwright.transfer.place import Place
 
-__all__ = ["AbsentError", "Body", "Bucket", "TakenError", "UnconditionalError"]
+__all__ = ["AbsentError", "Bucket", "TakenError", "UnconditionalError"]
 
 _LONGEST_KEY: Final = 1024
 _TAKEN: Final = frozenset({409, 412})
@@ -220,43 +220,6 @@ class Bucket:
             raise RefusedError(f"{shown}: {str(error)[:500]}") from None
         except (self._errors.BotoCoreError, self._errors.HTTPClientError) as error:
             raise OutageError(f"{shown}: {str(error)[:500]}") from None
-
-
-class Body:
-    """Some bytes of an open file, sent no faster than they may be. boto3 reads them once to sign and once to
-    send: only what is sent counts."""
-
-    def __init__(self, stream: BinaryIO, begin: int, size: int, throttle: Throttle) -> None:
-        self._stream = stream
-        self._begin = begin
-        self._size = size
-        self._at = 0
-        self._throttle = throttle
-        self.sending = False
-
-    def __len__(self) -> int:
-        return self._size
-
-    def read(self, most: int | None = -1) -> bytes:
-        """Raises OSError, OutageError once all is to end."""
-        left = self._size - self._at
-        count = left if most is None or most < 0 else min(most, left)
-        self._stream.seek(self._begin + self._at)
-        piece = self._stream.read(count)
-        self._at += len(piece)
-        if self.sending:
-            self._throttle.take(len(piece))
-        return piece
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As a file's."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        """As a file's."""
-        return self._at
 
 
 def _now_it_is_sent(request: Any, **_: Any) -> None:

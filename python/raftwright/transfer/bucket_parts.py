@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from raftwright import _core
 from raftwright.errors import RaftwrightError
-from raftwright.transfer.bucket import AbsentError, Body, TakenError
+from raftwright.transfer.bodies import Body
+from raftwright.transfer.bucket import AbsentError, TakenError
 from raftwright.transfer.outcome import RefusedError
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ sixteen odd digits first, is summed there, and is moved to its own, in place of 
 
 from __future__ import annotations
 
-import hashlib
 import io
 import itertools
 import os
@@ -15,7 +14,6 @@ import posixpath
 import re
 import secrets
 import shlex
-import stat
 import tempfile
 import threading
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -26,6 +24,7 @@ from raftwright.transfer.batching import Batches
 from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent
 from raftwright.transfer.pouring import NewFile
 from raftwright.transfer.programs import Programs, Said
+from raftwright.transfer.sources import checked_source
 from raftwright.transfer.targets import HIDDEN, aside, checked, is_ours, partial
 from raftwright.transfer.words import fill
 
@@ -111,10 +110,10 @@ class CommandSender:
         """Raises ConflictError, OutageError, RefusedError, OSError."""
         parts = checked(job.target)
         path = self._path(parts)
-        source, wanted = _look_at(job)
+        wanted = checked_source(job, "sha256")
         found = self._digest(path)
         if found is None:
-            hidden = self._bring(job, source, wanted, parts[:-1])
+            hidden = self._bring(job, wanted, parts[:-1])
             if self._move(hidden, path):
                 if self._looked([path]).get(path) != ("f", job.bytes):
                     raise RefusedError(f"{self._shown(path)}: is not what was moved there a moment ago")
@@ -127,7 +126,7 @@ class CommandSender:
             )
         return Sent(how="there already", place=self._shown(path), held=self._settle(path))
 
-    def _bring(self, job: Job, source: os.stat_result, wanted: str, folders: tuple[str, ...]) -> str:
+    def _bring(self, job: Job, wanted: str, folders: tuple[str, ...]) -> str:
         """Under which hidden name it is now, as it was sent."""
         local = os.path.abspath(job.path)
         shown = self._shown(self._path((*folders, posixpath.basename(job.target))))
@@ -153,9 +152,7 @@ class CommandSender:
                     f"{shown}: {self._commands.transfer[0]} ended with {said.rc}: {said.complaint}"
                 )
             self._remote(["rm", "-f", "--", hidden])
-            now = os.stat(local)
-            if (now.st_size, now.st_mtime_ns) != (source.st_size, source.st_mtime_ns):
-                raise RefusedError(f"{job.path}: changed while it was sent; nothing is kept of it")
+            checked_source(job)  # it may have changed meanwhile
             raise RefusedError(
                 f"{shown}: the copy has the SHA-256 {found}, the file {wanted}; it is not kept"
             )
@@ -373,27 +370,6 @@ class CommandSender:
             return False
         self._do(["test", "-d", self._root])
         return True
-
-
-def _look_at(job: Job) -> tuple[os.stat_result, str]:
-    """Of the file that is to be sent, and its SHA-256. Raises RefusedError where it is another one."""
-    found = hashlib.sha256()
-    crc = size = 0
-    try:
-        with open(job.path, "rb") as stream:
-            now = os.fstat(stream.fileno())
-            if not stat.S_ISREG(now.st_mode):
-                raise RefusedError(f"{job.path}: is no regular file")
-            while piece := stream.read(_STEP):
-                found.update(piece)
-                crc, size = _core.crc32c(piece, crc), size + len(piece)
-    except OSError as error:
-        raise RefusedError(f"{job.path}: cannot be read ({error.strerror})") from None
-    if size != job.bytes or f"{crc:08x}" != job.crc32c:
-        raise RefusedError(
-            f"{job.path}: is not what the ledger says ({size} bytes, {crc:08x}); see the audit"
-        )
-    return now, found.hexdigest()
 
 
 def _entries(listed: BinaryIO) -> Iterator[tuple[str, int, str]]:

@@ -10,31 +10,29 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import itertools
-import os
 import re
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from raftwright import _core
 from raftwright.errors import ConflictError, NotFoundError, RaftwrightError
-from raftwright.transfer.bucket import AbsentError, Body, Bucket, TakenError
+from raftwright.transfer.bodies import Body
+from raftwright.transfer.bucket import AbsentError, Bucket, TakenError
 from raftwright.transfer.bucket_parts import LARGEST, Parts
 from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent
 from raftwright.transfer.pouring import NewFile
+from raftwright.transfer.sources import checked_source
 from raftwright.transfer.targets import aside, checked, is_ours, partial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from raftwright.transfer.place import Place
     from raftwright.transfer.sender import Why
 
 __all__ = ["S3Sender"]
 
-_STEP: Final = 1 << 20
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?\Z')
 _CRC: Final = "crc32c"
 
@@ -88,7 +86,7 @@ class S3Sender:
         parts = checked(job.target)
         key = self._bucket.key(parts)
         shown = self._bucket.shown(key)
-        md5 = _md5_of(job)
+        md5 = checked_source(job, "md5")
         how, moved = "there already", 0
         head = self._bucket.head(key)
         if head is None:
@@ -341,21 +339,3 @@ class S3Sender:
 
 def _version(version: str | None) -> dict[str, str]:
     return {"VersionId": version} if version else {}
-
-
-def _md5_of(job: Job) -> str:
-    """MD5 of the file, on whose size we count. Raises RefusedError."""
-    found = hashlib.md5(usedforsecurity=False)
-    crc = size = 0
-    try:
-        with Path(job.path).open("rb") as stream:
-            while piece := stream.read(_STEP):
-                found.update(piece)
-                crc, size = _core.crc32c(piece, crc), size + len(piece)
-    except OSError as error:
-        raise RefusedError(f"{job.path}: cannot be read ({os.strerror(error.errno or 0)})") from None
-    if size != job.bytes or f"{crc:08x}" != job.crc32c:
-        raise RefusedError(
-            f"{job.path}: is not what the ledger says ({size} bytes, {crc:08x}); see the audit"
-        )
-    return found.hexdigest()
