@@ -235,3 +235,21 @@ def test_a_stream_that_cannot_be_decoded_is_kept_as_it_came(
         raw = raftwright.open_raw(file.path)
         for segment, pixels in raw.segments.items():
             assert (pixels == truth[file.detector].segments[segment]).all()
+
+
+def test_no_file_waits_for_a_clock(
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
+) -> None:
+    """D078, D082: a file costs less than 50 ms in all; who has nothing to do needs less than 2 % of a CPU."""
+    forwarder = forward(serve(heartbeat=5.0).endpoint, sweep=5.0, header_wait=None)
+    wait_for(lambda: forwarder.idle)
+    begun = time.monotonic()
+    daq.add(*range(1, 13))
+    wait_for(lambda: states_of(ledger) == {"done": 36}, 20)
+    assert (time.monotonic() - begun) / 108 < 0.05
+    wait_for(lambda: forwarder.idle)
+    time.sleep(1.0)
+    used, begun = time.process_time(), time.monotonic()
+    time.sleep(4.0)
+    share = (time.process_time() - used) / (time.monotonic() - begun)
+    assert share < 0.02, f"{share:.1%} of a CPU for nothing"

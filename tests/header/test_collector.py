@@ -75,6 +75,31 @@ def test_an_end_without_a_start_is_ignored_and_counted() -> None:
     assert collector.counts["end_without_start"] == 1
 
 
+def test_ten_thousand_images_leave_nothing_behind() -> None:
+    """D065: a night's memory is that of its first hundred images, whatever becomes of them."""
+    import tracemalloc
+
+    collector = Collector(COMCAM.spec, Limits(images=64, samples=64))
+    fields = {kind: dict(EVENTS[kind]) for kind in KINDS}
+    sizes = []
+    tracemalloc.start()
+    try:
+        for number in range(1, 10_001):
+            obsid, now = f"CC_O_20261122_{number:06}", 10.0 * number
+            collector.daq(obsid, TRIGGERED, now)
+            for kind in KINDS[: number % 5]:
+                collector.event(kind, {**fields[kind], "imageName": obsid}, now)
+            for due in collector.due(now):
+                finish(collector, due, now)
+            assert len(collector) <= 64
+            if number in (1000, 10_000):
+                sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert sizes[1] < 1.2 * sizes[0] + 50_000
+    assert collector.counts["dropped"] == 0
+
+
 TRIGGERED = {"id": "00ab", "timestamp": "2026-11-23T01:03:18.789", "sources": {}}
 
 
