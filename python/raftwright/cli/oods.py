@@ -9,6 +9,8 @@ import typer
 from raftwright.cli.console import console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count
+from raftwright.cli.oods_keeping import pin, retention, tag, unpin, untag
+from raftwright.cli.oods_service import again, run, status
 from raftwright.cli.options import JsonOption, names
 
 __all__ = ["app"]
@@ -76,3 +78,7 @@ def init(
     console.answer(
         "ok", Exit.OK, {"repository": where, "instruments": instruments, "collections": collections}
     )
+
+
+for command in (run, status, again, retention, pin, unpin, tag, untag):
+    app.command(command.__name__)(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,7 +34,7 @@ class Oods(Service):
 
     NAME: ClassVar[str] = NAME
     LIVE: ClassVar[frozenset[str]] = frozenset(
-        {"sweep", "batch", "guider_wait", "retries", "backoff", "longest", "order"}
+        {"sweep", "batch", "guider_wait", "retries", "backoff", "longest", "order", "retention"}
     )
 
     settings: Settings
@@ -48,7 +49,8 @@ class Oods(Service):
         self.chronicle: Chronicle | None = None
         self._visits: set[tuple[str, int]] = set()
         self._visits_wanted = threading.Condition()
-        self.visits_trouble = ""
+        self.visits_trouble = self.retention_trouble = self.room_trouble = ""
+        self._removed = self.metrics.counter("removed", "Files that left the repository")
         self._closing: list[Callable[[], None]] = []
 
     # -- begin and end
@@ -81,6 +83,7 @@ class Oods(Service):
             self._follow(ledger)
         if settings.visits:
             self.task("visits", self._define_visits)
+        self.task("retention", self._retain, patience=600.0)
         self.role.take()
         self.metrics.gauge("active", "1 where it is this one that works", read=lambda: float(self.active))
 
@@ -199,8 +202,7 @@ class Oods(Service):
                     continue
                 try:
                     ingester = ingester or self._open_ingester()
-                    ingester.define_visits(sorted(wanted))
-                    self.visits_trouble = ""
+                    wanted = self._undefined(ingester, wanted)
                 except RaftwrightError as error:
                     if not self.visits_trouble:
                         _log.error("visits cannot be defined: %s", error)
@@ -208,12 +210,80 @@ class Oods(Service):
                     if ingester is not None:
                         ingester.close()
                         ingester = None
+                if wanted:
                     with self._visits_wanted:
                         self._visits |= wanted
                     task.wait(min(self.settings.sweep, 5.0))
         finally:
             if ingester is not None:
                 ingester.close()
+
+    def _undefined(self, ingester: Ingester, wanted: set[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Defines; gives those that want another try."""
+        failed = [one for one in ingester.define_visits(sorted(wanted)) if one.state == "failed"]
+        if failed and not self.visits_trouble:
+            _log.error("the visit of exposure %d cannot be defined: %s", failed[0].exposure, failed[0].reason)
+        self.visits_trouble = f"exposure {failed[0].exposure}: {failed[0].reason}" if failed else ""
+        return {(one.instrument, one.exposure) for one in failed}
+
+    # -- retention
+
+    def _retain(self, task: Task) -> None:
+        """Lets go of what is old, from time to time."""
+        while not task.stopping.is_set():
+            rules = self.settings.retention
+            if rules is not None and self.active:
+                try:
+                    self.clean(task)
+                    self.retention_trouble = ""
+                except RaftwrightError as error:
+                    if not self.retention_trouble:
+                        _log.error("nothing can be removed: %s", error)
+                    self.retention_trouble = str(error)
+            task.beat()
+            until = time.monotonic() + (60.0 if rules is None else rules.every)
+            if self.retention_trouble:
+                until = min(until, time.monotonic() + 60.0)
+            while time.monotonic() < until and not task.wait(1.0):
+                task.beat()
+
+    def clean(self, task: Task) -> int:
+        """Removes what the rules say; how many files. Raises StorageError, NotFoundError."""
+        from raftwright.butler import open_repository
+        from raftwright.oods.leaving import BATCH, Leaving
+        from raftwright.oods.retention import Chooser
+
+        assert self.ledger is not None
+        assert self.settings.retention is not None
+        gone = 0
+        with open_repository(self.settings.repository, writeable=True) as repository:
+            leaving = Leaving(
+                self.ledger,
+                self.settings.name,
+                repository,
+                empty_directories=self.settings.retention.empty_directories,
+            )
+            leaving.resume()
+            choice = Chooser(self.ledger, self.settings, repository).choose()
+            for begin in range(0, len(choice.going), BATCH):
+                if task.stopping.is_set() or not self.active:
+                    break
+                some = choice.going[begin : begin + BATCH]
+                for why in dict.fromkeys(reason for _, reason in some):
+                    left = leaving.remove([row for row, reason in some if reason == why], why)
+                    gone += len(left)
+                    self._removed.add(len(left))
+                task.beat()
+        self.room_trouble = (
+            f"{choice.why}, and {choice.lacking:,} bytes of what should go cannot: {choice.staying[0][1]}"
+            if choice.lacking and choice.staying
+            else f"{choice.why}, and nothing is left that could go"
+            if choice.lacking
+            else ""
+        )
+        if gone:
+            _log.info("%d files left the repository", gone)
+        return gone
 
     # -- what it tells
 
@@ -248,6 +318,8 @@ class Oods(Service):
             "" if self.ingesting is None else self.ingesting.trouble,
             "" if self.role is None else self.role.trouble,
             f"visits cannot be defined: {self.visits_trouble}" if self.visits_trouble else "",
+            self.retention_trouble,
+            self.room_trouble,
         )
         return [part for part in parts if part]
 

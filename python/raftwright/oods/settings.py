@@ -8,16 +8,73 @@ import msgspec
 from msgspec import Meta
 
 from raftwright.errors import FormatError
-from raftwright.service.units import Period, Seconds
+from raftwright.service.units import Bytes, Period, Seconds
 from raftwright.transfer.naming import CLASSES, Class, Instrument
 from raftwright.transfer.place import Name, Tries
 
-__all__ = ["Settings", "Transfer"]
+__all__ = ["Age", "Retention", "Rule", "Settings", "Transfer"]
 
 Transfer: TypeAlias = Literal["direct", "hardlink", "copy", "move"]
 """How a file gets into the repository. `direct`: it stays where it is, and the repository knows where."""
 
+Age: TypeAlias = Literal["observed", "ingested"]
+"""From when on an age is counted: when the image was taken, or when it was ingested."""
+
+_Share: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
+_Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=200)]
 _Path: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4000)]
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long some datasets stay. Of several rules that say something about a dataset the first counts."""
+
+    older_than: Period
+    """What is older goes."""
+    by: Age = "observed"
+    dataset_types: list[_Text] = msgspec.field(default_factory=list)
+    """`raw`, `guider`; all by default."""
+    collections: list[_Text] = msgspec.field(default_factory=list)
+    """RUN collections, with `*` and `?`; all by default."""
+    instruments: list[Instrument] = msgspec.field(default_factory=list)
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What leaves the repository, and when: by age, and the oldest first where there is not enough room.
+
+    Pinned and tagged data stay. Nothing leaves of which the ledger does not know the copies that are
+    required elsewhere, whatever the disk says.
+    """
+
+    rules: list[Rule] = msgspec.field(default_factory=list)
+    high_water: _Share = 1.0
+    """Share of the file system above which the oldest leave, until it is at `low_water`. 1: never."""
+    low_water: _Share = 1.0
+    quota: Bytes = 0
+    """Bytes of all that is ingested, above which the oldest leave. 0: none."""
+    by: Age = "observed"
+    """What is oldest, for the water marks and the quota."""
+    disk: str = ""
+    """A directory on the file system that is meant; that of the repository by default."""
+    copies: Annotated[int, Meta(ge=0, le=100)] = 2
+    """Verified copies at different endpoints that a file must have. Where the repository has files of its own
+    (`hardlink`, `copy`), that of the archive counts as one."""
+    endpoints: list[Name] = msgspec.field(default_factory=list)
+    """Endpoints that must be among them."""
+    custodial: Annotated[int, Meta(ge=0, le=100)] = 0
+    """How many of them must be custodial."""
+    checked_within: Seconds = 0.0
+    """Copies that were last read longer ago do not count. 0: they do."""
+    unprotected: bool = False
+    """Allows `copies: 0`: what leaves may then be gone for good."""
+    empty_directories: bool = True
+    """Remove directories of images and nights in which nothing is left."""
+    every: Period = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.low_water > self.high_water:
+            raise FormatError("low_water: has to be at most high_water")
+        if not (self.copies or self.endpoints or self.unprotected):
+            raise FormatError("copies: without any other copy what leaves is gone; say unprotected: true too")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,6 +111,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Between two comparisons of ledger and repository."""
     visits: bool = True
     """Define visits: an exposure each, and those that share a counter."""
+    retention: Retention | None = None
+    """What leaves, and when; everything stays by default."""
     events_wait: Seconds = 0.5
     """Longest that a hint may take to be heard."""
 

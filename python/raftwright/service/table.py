@@ -33,6 +33,7 @@ SERVICES: Final[Mapping[str, Entry]] = MappingProxyType(
         "oods": Entry("raftwright.oods", 6),
         "handoff": Entry("raftwright.backbone", 8),
         "endpoint": Entry("raftwright.backbone.receiving", 9),
+        "mirror": Entry("raftwright.mirror", 7),
     }
 )
 """In the order in which they are started; they end in the opposite one."""

@@ -1,0 +1,286 @@
+"""What leaves a repository: chosen by age, by water marks, by quota; and why what could not leave stayed.
+
+Choosing changes nothing: a dry run and the real one choose by the same code."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from raftwright.errors import StorageError
+from raftwright.ledger import tai
+
+if TYPE_CHECKING:
+    from raftwright.butler import Repository
+    from raftwright.ledger import Ledger
+    from raftwright.ledger.rows import IngestRow
+    from raftwright.oods.settings import Age, Retention, Rule, Settings
+
+__all__ = ["Choice", "Chooser", "Need", "Space"]
+
+_PAGE: Final = 500
+_KEPT: Final = 10_000
+"""Files that stay of which a choice tells one by one; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Of a file system, in bytes."""
+
+    total: int
+    used: int
+
+    @classmethod
+    def of(cls, directory: str) -> Space:
+        """As its users have it. Raises StorageError."""
+        try:
+            found = os.statvfs(directory)
+        except OSError as error:
+            raise StorageError(error.errno, f"cannot be looked at ({error.strerror})", directory) from error
+        used = (found.f_blocks - found.f_bfree) * found.f_frsize
+        return cls(used + found.f_bavail * found.f_frsize, used)
+
+    @property
+    def share(self) -> float:
+        """Of it that is used."""
+        return self.used / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What has to be freed, whatever the age of what is there."""
+
+    bytes: int
+    why: str
+
+
+@dataclass(slots=True)
+class Choice:
+    """What is to leave, and what stays although it should."""
+
+    going: list[tuple[IngestRow, str]] = field(default_factory=list)
+    """With the reason."""
+    staying: list[tuple[IngestRow, str]] = field(default_factory=list)
+    stayed: int = 0
+    """All that stay although they should leave."""
+    bytes: int = 0
+    """Of what is to leave."""
+    lacking: int = 0
+    """Bytes that should be freed and cannot be."""
+    why: str = ""
+    """What asks for room, where something does."""
+
+    def keep(self, row: IngestRow, why: str) -> None:
+        """It stays."""
+        self.stayed += 1
+        if len(self.staying) < _KEPT:
+            self.staying.append((row, why))
+
+
+class Chooser:
+    """Chooses. `repository` is asked what is tagged."""
+
+    def __init__(self, ledger: Ledger, settings: Settings, repository: Repository) -> None:
+        assert settings.retention is not None
+        self._ledger = ledger
+        self._settings = settings
+        self._rules: Retention = settings.retention
+        self._repository = repository
+
+    def choose(self, space: Space | None = None, now: float | None = None) -> Choice:
+        """What is to leave now; `space` and `now` (TAI) for those who ask what would be.
+
+        Raises StorageError.
+        """
+        at = tai() if now is None else now
+        choice = Choice()
+        chosen: set[int] = set()
+        looked: set[int] = set()
+        for number, rule in enumerate(self._rules.rules):
+            self._by_age(choice, chosen, looked, rule, self._rules.rules[:number], at)
+        need = self._need(space, choice.bytes)
+        if need is not None:
+            choice.why = need.why
+            self._by_room(choice, chosen, looked, need, at)
+        return choice
+
+    # -- by age
+
+    def _by_age(
+        self,
+        choice: Choice,
+        chosen: set[int],
+        looked: set[int],
+        rule: Rule,
+        before: Sequence[Rule],
+        at: float,
+    ) -> None:
+        for page in self._pages(rule.by, at - rule.older_than):
+            mine = [row for row in page if _says(rule, row) and not any(_says(one, row) for one in before)]
+            looked.update(row.id for row in mine)
+            why = f"{rule.by} more than {rule.older_than / 86400:g} d ago"
+            for row, hindrance in self._hindered(mine):
+                if hindrance:
+                    choice.keep(row, hindrance)
+                else:
+                    chosen.add(row.id)
+                    choice.going.append((row, why))
+                    choice.bytes += row.bytes
+
+    def _pages(self, by: Age, before: float) -> Iterator[list[IngestRow]]:
+        after = (-1e300, 0)
+        while True:
+            page = self._ledger.ingests.oldest(self._settings.name, by, before, _PAGE, after)
+            if page:
+                yield page
+                last = page[-1]
+                after = ((last.observed_tai if by == "observed" else last.ingested_tai or 0.0), last.id)
+            if len(page) < _PAGE:
+                return
+
+    # -- by room
+
+    def _need(self, space: Space | None, going: int) -> Need | None:
+        rules = self._rules
+        needs: list[Need] = []
+        if rules.high_water < 1.0:
+            now = Space.of(self.disk) if space is None else space
+            if now.share > rules.high_water:
+                bytes = now.used - int(rules.low_water * now.total) - going
+                needs.append(
+                    Need(
+                        bytes, f"the disk is {100 * now.share:.1f} % full, above {100 * rules.high_water:g} %"
+                    )
+                )
+        if rules.quota:
+            (total,) = self._ledger.read(
+                "SELECT coalesce(sum(bytes), 0) FROM ingest WHERE repository = ? AND state = 'ingested'",
+                (self._settings.name,),
+            )
+            if total[0] - going > rules.quota:
+                needs.append(
+                    Need(int(total[0]) - going - rules.quota, f"{total[0]:,} bytes are above the quota")
+                )
+        needs = [need for need in needs if need.bytes > 0]
+        return max(needs, key=lambda need: need.bytes, default=None)
+
+    @property
+    def disk(self) -> str:
+        """Directory whose file system the water marks mean."""
+        return self._rules.disk or self._settings.repository
+
+    def _by_room(self, choice: Choice, chosen: set[int], looked: set[int], need: Need, at: float) -> None:
+        left = need.bytes
+        for page in self._pages(self._rules.by, at):
+            mine = [row for row in page if row.id not in chosen and row.id not in looked]
+            for row, hindrance in self._hindered(mine):
+                if hindrance:
+                    choice.keep(row, hindrance)
+                elif left > 0:
+                    chosen.add(row.id)
+                    choice.going.append((row, need.why))
+                    choice.bytes += row.bytes
+                    left -= row.bytes
+            if left <= 0:
+                return
+        choice.lacking = max(0, left)
+
+    # -- what must stay
+
+    def _hindered(self, rows: Sequence[IngestRow]) -> list[tuple[IngestRow, str]]:
+        """Each with what keeps it; nothing where it may leave."""
+        if not rows:
+            return []
+        safe = self.safe(rows)
+        free = [row for row in rows if row.id in safe]
+        refs = self._repository.datasets([row.dataset_id for row in free if row.dataset_id])
+        tagged = self._repository.tagged(refs)
+        said = []
+        for row in rows:
+            if row.id not in safe:
+                said.append((row, self._lacks()))
+            elif row.dataset_id in tagged:
+                said.append((row, "is in a TAGGED collection"))
+            else:
+                said.append((row, ""))
+        return said
+
+    def _lacks(self) -> str:
+        rules = self._rules
+        parts = [f"{rules.copies} verified copies"] if rules.copies else []
+        parts += [f"one at {name}" for name in rules.endpoints]
+        if rules.custodial:
+            parts.append(f"{rules.custodial} custodial")
+        return f"the ledger does not know {', '.join(parts)} of it"
+
+    def safe(self, rows: Sequence[IngestRow]) -> set[int]:
+        """Numbers of those ingests whose files have the copies that are required: the file and, where the
+        ledger has one, its sidecar. What is none of the ledger's files is never safe, unless no copy is
+        required."""
+        rules = self._rules
+        if not rules.copies and not rules.endpoints and not rules.custodial:
+            return {row.id for row in rows}
+        files = {row.file_id for row in rows if row.file_id}
+        beside = self._sidecars(files)
+        since = tai() - rules.checked_within if rules.checked_within else 0.0
+        of_all = files | set(beside.values())
+        good = self._ledger.replicas.safe(
+            of_all, rules.endpoints, rules.custodial, least=rules.copies, checked_since=since
+        )
+        if self._settings.transfer in ("hardlink", "copy") and rules.copies:
+            kept = self._in_archive(of_all)
+            good |= self._ledger.replicas.safe(
+                kept, rules.endpoints, rules.custodial, least=rules.copies - 1, checked_since=since
+            )
+        return {
+            row.id
+            for row in rows
+            if row.file_id in good and (row.file_id not in beside or beside[row.file_id] in good)
+        }
+
+    def _sidecars(self, files: set[int]) -> dict[int, int]:
+        """Of raw files, by number."""
+        found: dict[int, int] = {}
+        listed = sorted(files)
+        for begin in range(0, len(listed), 400):
+            some = listed[begin : begin + 400]
+            marks = ", ".join("?" * len(some))
+            found.update(
+                (int(raw), int(sidecar))
+                for raw, sidecar in self._ledger.read(
+                    "SELECT raw.id, sidecar.id FROM file AS raw JOIN file AS sidecar"
+                    " ON sidecar.image_id = raw.image_id AND sidecar.detector = raw.detector"
+                    " AND sidecar.kind = 'sidecar' AND sidecar.version = raw.version"
+                    " AND sidecar.status NOT IN ('lost', 'damaged', 'conflict', 'removed')"
+                    f" WHERE raw.id IN ({marks}) ORDER BY sidecar.id",
+                    some,
+                )
+            )
+        return found
+
+    def _in_archive(self, files: set[int]) -> set[int]:
+        """Those that the archive has and has found sound."""
+        found: set[int] = set()
+        listed = sorted(files)
+        for begin in range(0, len(listed), 400):
+            some = listed[begin : begin + 400]
+            found.update(
+                int(row[0])
+                for row in self._ledger.read(
+                    "SELECT id FROM file WHERE status IN ('written', 'unchanged', 'kept')"
+                    f" AND verified_tai IS NOT NULL AND id IN ({', '.join('?' * len(some))})",
+                    some,
+                )
+            )
+        return found
+
+
+def _says(rule: Rule, row: IngestRow) -> bool:
+    return (
+        (not rule.dataset_types or row.dataset_type in rule.dataset_types)
+        and (not rule.instruments or row.instrument in rule.instruments)
+        and (not rule.collections or any(fnmatch.fnmatchcase(row.run, one) for one in rule.collections))
+    )
