@@ -411,9 +411,13 @@ def test_an_image_of_which_no_event_comes_has_a_header_of_what_the_daq_knows(
 
     old, missed = add(1, 7200.0), add(2, 60.0)
     with Server(daq, f"ipc://{tmp_path}/daq", heartbeat=0.2) as server:
-        service = serve(daq=server.endpoint, deadline=0.3)
+        service = serve(daq=server.endpoint, deadline=0.3, ledger=f"sqlite:///{tmp_path / 'ledger.db'}")
         path = path_of(tmp_path / "arc", missed)
         wait_for(path.exists)
+        wait_for(lambda: service.announcer.announced)
+        assert service.problems() == []
+        with open_ledger(tmp_path / "ledger.db") as ledger:
+            assert [row.state for row in ledger.headers.of(missed)] == ["partial"]
         live = add(3, 0.0)
         wait_for(path_of(tmp_path / "arc", live).exists)
         values = values_of(path)

@@ -78,6 +78,10 @@ def test_images_go_from_the_camera_into_files(text: Text, tmp_path: Path) -> Non
     with Runner(config, observer=told) as runner:
         assert list(runner.services) == ["simulator", "forwarder"]
         assert set(registered(config.common)) == {"simulator", "forwarder"}
+        entry = config.common.run / "forwarder.json"
+        facts = json.loads(entry.read_text())
+        entry.write_text(json.dumps({**facts, "started": facts["started"] - 1}))
+        assert set(registered(config.common)) == {"simulator"}, "its number is another's by now"
         wait_for(lambda: runner.idle and len(told.of("image")) == 3, 30)
     assert files_of(tmp_path) == 27
     assert registered(config.common) == {}

@@ -221,10 +221,13 @@ def _file(common: Common, name: str) -> Path:
 
 
 def _register(common: Common, name: str, facts: Mapping[str, Any]) -> None:
-    path = _file(common, name)
+    from raftwright.ledger.owners import this_process
+
+    path, here = _file(common, name), this_process()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    who = {"pid": here.pid, "started": here.started, "boot": here.boot, "host": here.host}
     try:
-        beside.write_text(json.dumps({**facts, "pid": os.getpid(), "since": time.time()}), encoding="utf-8")
+        beside.write_text(json.dumps({**facts, **who, "since": time.time()}), encoding="utf-8")
         os.replace(beside, path)
     except OSError as error:
         _log.warning("nobody can look up where it is: %s cannot be written (%s)", path, error.strerror)
@@ -236,13 +239,17 @@ def _unregister(common: Common, name: str) -> None:
 
 
 def registered(common: Common) -> dict[str, dict[str, Any]]:
-    """Services that run on this machine, by name: `pid`, `since`, `page` and `control` (or None)."""
+    """Services that run on this machine, by name: `pid`, `since`, `page` and `control` (or None). One that
+    was killed is none of them, also where another process has its number by now."""
+    from raftwright.ledger.owners import Owner, gone, this_process
+
     found: dict[str, dict[str, Any]] = {}
+    here = this_process()
     with contextlib.suppress(OSError):
         for path in sorted(common.run.glob("*.json")):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 facts = json.loads(path.read_text(encoding="utf-8"))
-                with contextlib.suppress(PermissionError):  # of another user, and alive
-                    os.kill(int(facts["pid"]), 0)
-                found[path.stem] = facts
+                owner = Owner("", facts["host"], facts["boot"], int(facts["pid"]), int(facts["started"]))
+                if not gone(owner, here):
+                    found[path.stem] = facts
     return found
