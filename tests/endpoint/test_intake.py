@@ -146,7 +146,7 @@ def test_a_writer_that_opens_again_for_each_piece_is_not_taken_early(stand: Stan
     time.sleep(0.4)
     assert endpoint.taken == 0
     assert stand.stored() == {}
-    ((hidden,)) = [path for path in stand.buffer.rglob("*.fits")]
+    (hidden,) = stand.buffer.rglob("*.fits")
     with hidden.open("ab") as stream:
         stream.write(data[6000:])
     wait_for(lambda: endpoint.taken == 1, said=endpoint.status)
@@ -241,15 +241,20 @@ def test_what_a_list_vouches_for_is_taken_at_once(stand: Stand) -> None:
 
 def test_what_is_not_as_the_list_says_is_refused(stand: Stand) -> None:
     endpoint = stand.start(NULL, settle=0)
-    stand.hand_over("x.handover.json", listed({"a.txt": b"one"}, crc32c="00000000"))
-    time.sleep(0.1)
-    assert endpoint.taken in (0, 1)
-    stand.hand_over("y.handover.json", listed({"b.txt": b"one"}, adler32="00000000"))
-    stand.hand_over("b.txt", b"one")
-    wait_for(lambda: "b.txt" not in stand.in_buffer() and endpoint.idle, said=endpoint.status)
+    files = {"a.txt": b"one", "b.txt": b"two"}
+    text = json.loads(listed(files))
+    text["files"]["b.txt"]["adler32"] = "00000000"
+    (stand.staging / "all").mkdir()
+    for name, data in files.items():
+        (stand.staging / "all" / name).write_bytes(data)
+    (stand.staging / "all" / "x.handover.json").write_text(json.dumps(text))
+    (stand.staging / "all").rename(stand.buffer / "day")
+    wait_for(lambda: endpoint.taken == 3, said=endpoint.status)
+    assert stand.stored()["day/a.txt"] == b"one"
     with stand.register() as register:
-        (row,) = register.files("b.txt")
-        assert row.place in ("refused", "storage")
+        ((row, why),) = register.set_aside()
+        assert (row.name, row.place) == ("day/b.txt", "refused")
+        assert "the hand-over list says 00000000" in why
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,10 @@ class Server:
         until = time.monotonic() + 60
         while True:
             assert self._process.poll() is None, (self.home / "log" / "gunicorn.log").read_text()[-3000:]
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/ping", timeout=2) as answer:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self.url}/ping", timeout=2) as answer,
+            ):
                 if answer.status == 200:
                     return
             assert time.monotonic() < until, (self.home / "log" / "gunicorn.log").read_text()[-3000:]
@@ -194,8 +197,11 @@ class Server:
                     "domains": {
                         "lan": {"read": 1, "write": 1, "delete": 1},
                         "wan": {
-                            **{"read": 1, "write": 1, "delete": 1},
-                            **{"third_party_copy_read": 1, "third_party_copy_write": 1},
+                            "read": 1,
+                            "write": 1,
+                            "delete": 1,
+                            "third_party_copy_read": 1,
+                            "third_party_copy_write": 1,
                         },
                     },
                 },

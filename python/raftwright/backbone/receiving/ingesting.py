@@ -170,6 +170,10 @@ class Ingester:
             _log.info("%s: works again", self.name)
         self.trouble, self._outages, self._resume = "", 0, 0.0
 
+    def problems(self) -> list[str]:
+        """What stops it, and what its plug-in says."""
+        return [*([self.trouble] if self.trouble else []), *self._plugin.problems()]
+
     def close(self) -> None:
         """Closes the plug-in."""
         self._plugin.close()

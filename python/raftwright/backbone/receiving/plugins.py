@@ -92,6 +92,10 @@ class Plugin(Protocol):
         """Called now and then, also where nothing is to be ingested. May raise as `ingest`."""
         ...
 
+    def problems(self) -> list[str]:
+        """What is wrong now and stops nothing, a sentence each. Called from other threads."""
+        ...
+
     def close(self) -> None:
         """Lets go of everything."""
         ...
@@ -106,6 +110,9 @@ class _Null:
 
     def tend(self) -> None:
         pass
+
+    def problems(self) -> list[str]:
+        return []
 
     def close(self) -> None:
         pass

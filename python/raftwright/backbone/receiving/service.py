@@ -241,7 +241,7 @@ class Endpoint(Service):
     def problems(self) -> list[str]:
         """See `Service`."""
         said = [self._trouble] if self._trouble else []
-        said += [f"{each.name}: {each.trouble}" for each in self._ingesters if each.trouble]
+        said += [f"{each.name}: {one}" for each in self._ingesters for one in each.problems()]
         if self._odd:
             first = next(iter(self._odd))
             said.append(
