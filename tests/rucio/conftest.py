@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "endpoint")]
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for rucio_server
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "endpoint"))  # for endpoint_stand
 
 import rucio_server
 from endpoint_stand import Stand

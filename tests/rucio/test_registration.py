@@ -58,8 +58,8 @@ def files_of(client: Any, dataset: str) -> set[str]:
 
 
 def test_an_exposure_is_registered_by_the_endpoint(server: Server, stand: Stand) -> None:
-    """Each file is a replica with its sums and what `ctrl_ingestd` reads; the dataset has a rule, and is closed
-    once all are there, not before."""
+    """Each file is a replica with its sums and what `ctrl_ingestd` reads; the dataset has a rule, and is
+    closed once all are there, not before."""
     obsid = image()
     content = raws(obsid)
     rule = {"rses": "USDF", "lifetime": 3600}

@@ -224,7 +224,7 @@ class Registrar:
             results[entry_id] = Registered(entry_id, "invalid" if never else "failure", why)
 
     def _add_some(self, entries: Sequence[Entry]) -> dict[int, tuple[str, bool]]:
-        """Adds replicas, halving where the server refuses: which ones it refuses, why, and whether for good."""
+        """Adds replicas, halving where the server refuses: which ones it refuses, why, whether for good."""
         if not entries:
             return {}
         try:
