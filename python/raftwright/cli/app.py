@@ -38,6 +38,7 @@ _COMMANDS = {
     "archive": "Find out whether images are complete, and deliver their files.",
     "oods": "Keep the last weeks' images in a Butler repository.",
     "handoff": "Bring verified replicas to endpoints; see how they stand; read them again.",
+    "mirror": "Mirror trees that somebody else writes.",
     "header": "Make header documents of what is told of images; check them.",
     "telemetry": "Tell what a simulated observatory would, for trials.",
     "up": "Run the services of a site in one process.",
@@ -58,7 +59,7 @@ _COMMANDS = {
 }
 """Each is the module of its name (`_` for `-`), imported when it is used."""
 
-_GROUPS = ("camera", "config", "keys", "header", "ledger", "events", "handoff", "oods")
+_GROUPS = ("camera", "config", "keys", "header", "ledger", "events", "handoff", "mirror", "oods")
 
 
 def _version(wanted: bool) -> None:
