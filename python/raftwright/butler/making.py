@@ -13,13 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from raftwright.butler.reading import PARAMETERS
 from raftwright.butler.records import camera_records
 from raftwright.butler.repository import FORMAT, SHEET, Entry, Repository, Sheet, open_repository, read_sheet
-from raftwright.butler.software import Butler, CollectionType, Config, ResourcePath
+from raftwright.butler.software import (
+    URL,
+    ArgumentError,
+    Butler,
+    CollectionType,
+    Config,
+    ResourcePath,
+    make_url,
+)
 from raftwright.butler.troubles import storage_error
 from raftwright.camera import camera as find_camera
 from raftwright.camera import camera_names

@@ -20,6 +20,7 @@ from raftwright.butler.software import (
     DatasetRef,
     DatasetType,
     MissingDatasetTypeError,
+    SQLAlchemyError,
 )
 from raftwright.butler.troubles import storage_error
 from raftwright.camera import camera as find_camera
@@ -276,8 +277,6 @@ class Repository:
 
     @contextlib.contextmanager
     def _said(self, what: str) -> Iterator[None]:
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             yield
         except RaftwrightError:

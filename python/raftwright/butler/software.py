@@ -22,16 +22,21 @@ try:
     )
     from lsst.daf.butler.registry import ConflictingDefinitionError
     from lsst.resources import ResourcePath
+    from sqlalchemy.engine import URL, make_url
+    from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 except ImportError as error:  # pragma: no cover - the test environment has it
     raise MissingExtraError(
         "a Butler repository needs lsst-daf-butler; install it with `pip install 'raftwright[butler]'`"
     ) from error
 
 __all__ = [
+    "URL",
+    "ArgumentError",
     "Butler",
     "CollectionType",
     "Config",
     "ConflictingDefinitionError",
+    "DBAPIError",
     "DataCoordinate",
     "DatasetIdGenEnum",
     "DatasetRef",
@@ -39,7 +44,10 @@ __all__ = [
     "DimensionRecord",
     "FileDataset",
     "FormatterV2",
+    "IntegrityError",
     "MissingDatasetTypeError",
     "ResourcePath",
+    "SQLAlchemyError",
     "Timespan",
+    "make_url",
 ]

@@ -7,21 +7,11 @@ import errno
 import sqlite3
 from typing import Final
 
-from raftwright.butler.software import Butler  # whoever imports this finds the extra, or is told
+from raftwright.butler.software import DBAPIError, IntegrityError
 from raftwright.errors import StorageError
-
-try:
-    from sqlalchemy.exc import DBAPIError, IntegrityError
-except ImportError as error:  # pragma: no cover - the Butler brings it
-    from raftwright.errors import MissingExtraError
-
-    raise MissingExtraError(
-        "a Butler repository needs SQLAlchemy; install it with `pip install 'raftwright[butler]'`"
-    ) from error
 
 __all__ = ["is_contention", "is_refusal", "storage_error"]
 
-_ = Butler
 _CONTENDED: Final = ("database is locked", "database table is locked", "deadlock detected", "lock timeout")
 _FULL: Final = ("database or disk is full", "no space left", "disk quota")
 _READ_ONLY: Final = ("readonly database", "read-only transaction", "permission denied")
