@@ -194,6 +194,7 @@ class Deliveries:
                 )
             )
         results, updates, attempts = [], [], []  # type: tuple[list[bool], list[Row], list[Row]]
+        delivered: list[DeliveryRow] = []
         for row, state, reason, retry_after, size in ends:
             found = there.get(row.id, ("", "", 0))
             ours = found[1] == row.owner and found[2] == row.attempts
@@ -203,6 +204,8 @@ class Deliveries:
                 continue
             results.append(True)
             said = clean(reason)
+            if state == "delivered":
+                delivered.append(row)
             next_try = (
                 moment + min(retry_after, LONGEST_WAIT) if state == "queued" and retry_after > 0 else 0.0
             )
@@ -229,7 +232,12 @@ class Deliveries:
             attempts,
             "ended_tai IS NULL AND thing = 'delivery'",
         )
+        if delivered:
+            self._delivered_in(transaction, delivered)
         return results
+
+    def _delivered_in(self, transaction: Transaction, rows: Sequence[DeliveryRow]) -> None:
+        """For queues that write more of what was delivered just now."""
 
     @staticmethod
     def _note(

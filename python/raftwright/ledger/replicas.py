@@ -28,7 +28,7 @@ _REPLICA: Final = ", ".join(_ELSEWHERE.get(name, f"replica.{name}") for name in 
 _FROM: Final = "FROM replica JOIN image ON image.id = replica.image_id JOIN file ON file.id = replica.file_id"
 _GOOD: Final = "file.status IN ('written', 'unchanged', 'kept')"
 _BACKLOG: Final = 10_000
-"""Added to the priority of what has waited for long."""
+"""Priority of what has waited for long: by image alone."""
 _SAME: Final = "replica.state = 'verified' AND replica.crc32c = file.crc32c AND replica.bytes = file.bytes"
 
 
@@ -41,20 +41,9 @@ class ReplicaQueue(Deliveries):
         super().__init__(database, leases)
         self._custodial = int(custodial)
 
-    def _end_in(
-        self, transaction: Transaction, ends: Sequence[tuple[DeliveryRow, str, str, float, int]]
-    ) -> list[bool]:
-        results = super()._end_in(transaction, ends)
-        there = [
-            row
-            for (row, state, *_), ours in zip(ends, results, strict=True)
-            if ours and state == "delivered" and row.destination.startswith(ENDPOINT)
-        ]
-        if there:
-            self._enter_in(transaction, there)
-        return results
-
-    def _enter_in(self, transaction: Transaction, rows: Sequence[DeliveryRow]) -> None:
+    def _delivered_in(self, transaction: Transaction, rows: Sequence[DeliveryRow]) -> None:
+        """Enters their replicas."""
+        rows = [row for row in rows if row.destination.startswith(ENDPOINT)]
         moment = tai()
         files: dict[str, Row] = {}
         known: dict[tuple[int, str], Row] = {}
@@ -241,15 +230,18 @@ class Replicas:
         return ReplicaQueue(self._database, self._leases, custodial=custodial)
 
     def demote(self, endpoint: str, after: float) -> int:
-        """Lets what has been in the queue of an endpoint for so many seconds go after what is new; how many
-        they are."""
-        where = "destination = ? AND state = 'queued' AND state <> 'delivered' AND priority < ? AND queued_tai < ?"
+        """Lets what has been in the queue of an endpoint for so many seconds go after what is new, the oldest
+        image first; how many they are."""
+        where = (
+            "destination = ? AND state = 'queued' AND state <> 'delivered'"
+            " AND priority < ? AND queued_tai < ?"
+        )
         values = (ENDPOINT + endpoint, _BACKLOG, tai() - after)
         if not self._database.read(f"SELECT 1 FROM delivery WHERE {where} LIMIT 1", values):
             return 0
         return self._database.change(
             lambda transaction: transaction.run(
-                f"UPDATE delivery SET priority = priority + {_BACKLOG} WHERE {where}", values
+                f"UPDATE delivery SET priority = {_BACKLOG} WHERE {where}", values
             )
         )
 
@@ -340,8 +332,9 @@ class Replicas:
         if isinstance(required, str):
             raise UsageError(f"{required!a}: give the endpoints as a list of names")
         named = frozenset() if isinstance(required, int) else frozenset(required)
-        number = max(least, required) if isinstance(required, int) else least
-        if number < 0 or custodial < 0:
+        asked_for = required if isinstance(required, int) else 0
+        number = max(least, asked_for)
+        if min(asked_for, least, custodial) < 0:
             raise UsageError("less than no copy cannot be required; give 0 or more")
         asked = {each for each in file_ids if each > 0}
         having: dict[int, dict[str, int]] = {}
