@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from raftwright.backbone import Endpoint, HandOff, Places, Scrub, Settings
 from raftwright.ledger import DetectorFacts, FileRow, ImageFacts, Ledger, SourceFacts, open_ledger
 from raftwright.ledger.replicas import ENDPOINT
 from raftwright.rawfile.standing import digest
+from raftwright.transfer.holding import let_go
 
-__all__ = ["DETECTORS", "Site", "files_in", "hidden_in", "wait_for"]
+__all__ = ["DETECTORS", "Site", "files_in", "hidden_in", "mounted", "wait_for"]
 
 DETECTORS = ("R22_S00", "R22_S01", "R22_S02")
 
@@ -44,6 +51,23 @@ def hidden_in(root: Path, folder: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted((root / folder).rglob("*")) if path.is_file()]
 
 
+@contextlib.contextmanager
+def mounted(place: Path, options: str) -> Iterator[bool]:
+    """A small file system of its own; False where nobody may mount one."""
+    place.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", options, "none", str(place)]
+    done = (
+        shutil.which("mount") is not None
+        and os.geteuid() == 0
+        and not subprocess.run(command, check=False, capture_output=True).returncode
+    )
+    try:
+        yield done
+    finally:
+        if done:
+            subprocess.run(["umount", "-l", str(place)], check=True)
+
+
 class Site:
     """An archive with a ledger, whose files are made by hand, and endpoints that are directories."""
 
@@ -65,6 +89,19 @@ class Site:
         """An endpoint that is a directory."""
         values = {"backoff": 0.05, "longest": 0.3, "timeout": 10.0, **more}
         return Endpoint(name=name, kind="directory", root=str(self.place(name)), **values)
+
+    def by_program(self, name: str, program: str, **more: Any) -> Endpoint:
+        """An endpoint to which a program in Python brings files: `source` and `there` are given to it."""
+        head = "import os, shutil, sys, time\nsource, there = sys.argv[1:3]\n"
+        values: dict[str, Any] = {"backoff": 0.05, "longest": 0.3, "timeout": 20.0, "concurrency": 2, **more}
+        commands = {
+            "transfer": [sys.executable, "-S", "-c", head + program, "{file}", "{dest}"],
+            "remote": ["sh", "-c", "{command}"],
+        }
+        return msgspec.convert(
+            {"name": name, "kind": "command", "root": str(self.place(name)), "commands": commands, **values},
+            Endpoint,
+        )
 
     def image(
         self,
@@ -167,6 +204,10 @@ class Site:
                 found[f"{instrument}/20261122/{obsid}/{path.name}"] = path.read_bytes()
         return found
 
+    def delivered_to(self, name: str, count: int, timeout: float = 15.0) -> None:
+        """Waits until so many files were delivered there."""
+        wait_for(lambda: self.counts().get(name) == {"delivered": count}, timeout, self.counts)
+
     def check(self, name: str, *numbers: int) -> None:
         """The endpoint has every file of the images, the same as in the archive, and nothing else."""
         expected, found = self.expected(*numbers), files_in(self.place(name))
@@ -180,8 +221,7 @@ class Site:
     def spoil(self, path: Path, at: int = 100) -> bytes:
         """Flips a bit of a file that may be held; what it has now. Size and time stay."""
         now = path.stat()
-        if os.geteuid() == 0:
-            _let_go(path)
+        self.let_go(path)
         path.chmod(0o644)
         body = bytearray(path.read_bytes())
         body[at] ^= 0x10
@@ -197,14 +237,10 @@ class Site:
         self.ledger.close()
         for path in self.path.rglob("*"):
             if path.is_file() and not path.is_symlink():
-                _let_go(path)
+                self.let_go(path)
 
-
-def _let_go(path: Path) -> None:
-    from raftwright.transfer.holding import let_go
-
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        let_go(descriptor, str(path))
-    finally:
-        os.close(descriptor)
+    @staticmethod
+    def let_go(path: Path) -> None:
+        """As `chattr -i`."""
+        with path.open("rb") as stream:
+            let_go(stream.fileno(), str(path))

@@ -84,10 +84,6 @@ class Scrubber:
         self._before = tai() - (older or 0.0)
         self._wanted.set()
 
-    def end(self) -> None:
-        """Ends the wait of `work`."""
-        self._wanted.set()
-
     @property
     def idle(self) -> bool:
         """Whether nothing that was asked for is left to read."""
@@ -113,9 +109,10 @@ class Scrubber:
             finally:
                 self.running = False
             task.beat()
-            if not self._before:
-                self._wanted.wait(_LOOK)
-                self._wanted.clear()
+            look = time.monotonic() + _LOOK
+            while not (self._wanted.wait(0.5) or task.stopping.is_set() or time.monotonic() > look):
+                task.beat()
+            self._wanted.clear()
 
     def _pass(self, task: Task) -> None:
         """Reads what is due now. Raises OutageError, StorageError."""

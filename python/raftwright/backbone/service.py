@@ -71,6 +71,8 @@ class HandOff(Service):
         self._swept = threading.Event()
         self._sweep_due = 0.0
         self._dead: dict[str, int] = {}
+        """Dead letters by endpoint."""
+        self._dead_news = threading.Event()
         self._closing: list[Callable[[], None]] = []
 
     # -- begin and end
@@ -168,8 +170,6 @@ class HandOff(Service):
         if self.ledger is not None and self.lanes is not None:
             self.chronicle.end()
             self.planner.wake()
-            for scrubber in self.scrubbers.values():
-                scrubber.end()
 
     def in_flight(self) -> Collection[Hashable]:
         """Files on their way."""
@@ -288,7 +288,10 @@ class HandOff(Service):
                 except RaftwrightError as error:
                     _log.error("%s", error)
             task.beat()
-            task.wait(_LOOK)
+            until = time.monotonic() + _LOOK
+            while not (self._dead_news.wait(0.5) or task.stopping.is_set() or time.monotonic() > until):
+                task.beat()
+            self._dead_news.clear()
 
     # -- what comes of it
 
@@ -296,6 +299,8 @@ class HandOff(Service):
         """A try ended."""
         if ended.state != "queued":
             self.chronicle.wake()
+        if ended.state in DEAD:
+            self._dead_news.set()
 
     def _found(self, row: ReplicaRow, state: str, reason: str) -> None:
         """A replica is not what it should be: it is brought there anew."""
@@ -332,6 +337,7 @@ class HandOff(Service):
         if command == "again":
             count = sum(self.ledger.deliveries.again(ENDPOINT + one, states=tuple(DEAD)) for one in names)
             self._poke()
+            self._dead_news.set()
             return {"queued": count}
         if command == "scrub":
             for one in names:
