@@ -26,7 +26,7 @@ __all__ = ["VERSIONS", "Bringer", "Brought"]
 VERSIONS: Final = ".versions"
 _STAGED: Final = f"{VERSIONS}/.new"
 
-Verdict: TypeAlias = Literal["mirrored", "changed", "busy", "gone", "skipped", "void"]
+Verdict: TypeAlias = Literal["mirrored", "changed", "busy", "gone", "skipped"]
 
 
 class Brought(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class Brought(msgspec.Struct, frozen=True, kw_only=True):
 
     verdict: Verdict
     """`changed`: it is other than it was found, `busy`: somebody writes it, `gone`: there is none, `skipped`:
-    it is not mirrored, `void`: another try has taken over."""
+    it is not mirrored."""
     how: str = ""
     """new, same, renamed, version, link."""
     crc32c: str = ""
@@ -77,7 +77,12 @@ class Bringer:
             if crc == entry.crc32c and entry.far == "there":
                 return Brought(verdict="mirrored", how="same", crc32c=crc)
             path = os.path.join(self._tree.root, entry.path) if self._by_path else f"/proc/self/fd/{file}"
-            return self._file(entry, Job(path=path, target=entry.path, bytes=size, crc32c=crc))
+            try:
+                return self._file(entry, Job(path=path, target=entry.path, bytes=size, crc32c=crc))
+            except RefusedError:
+                if facts_of(os.fstat(file)) == entry.facts:
+                    raise
+                return Brought(verdict="changed", facts=facts_of(os.fstat(file)))
 
     def _other(self, entry: Entry) -> Brought:
         """It is no file (any more)."""
@@ -146,6 +151,8 @@ class Bringer:
                 "bring; it is left as it is, look at both"
             )
         staged = f"{_STAGED}/{entry.id}-{job.crc32c}"
+        if entry.staged not in ("", staged):
+            self._far.discard(entry.staged)
         self._manifest.staged(entry, staged)
         sent = self._far.sender.send(Job(path=job.path, target=staged, bytes=job.bytes, crc32c=job.crc32c))
         self._mine(entry)

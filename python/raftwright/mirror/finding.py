@@ -107,7 +107,7 @@ class Finder:
         self._check_root()
         self._now = found = Pass(full=full)
         whole = self._walk("", full)
-        if not full and self.watches is None and whole:
+        if not full and whole and (self.watches is None or self.unwatched):
             self._look_at_hot()
         found.seconds = time.monotonic() - begun
         if whole:
@@ -132,6 +132,7 @@ class Finder:
                         "is empty and another directory than before; is it mounted?",
                         self.tree.root,
                     )
+            self._drop_watches()
         self.manifest.remember("root", identity)
 
     def _walk(self, path: str, full: bool) -> bool:
@@ -349,6 +350,14 @@ class Finder:
             self._watched.pop(before, None)
         self._watched[path] = watch
         self._paths[watch] = path
+
+    def _drop_watches(self) -> None:
+        """They are of directories that are none of the tree any more."""
+        if self.watches is not None:
+            for watch in self._paths:
+                self.watches.remove(watch)
+        self._paths.clear()
+        self._watched.clear()
 
     def heard(self, notice: Notice) -> bool:
         """Takes a notice in; False where notices were lost, and only a full pass helps."""

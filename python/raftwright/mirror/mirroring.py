@@ -105,7 +105,7 @@ class TreeMirror:
             self.outbox.send,
             probe=self.far.sender.probe,
             told=lambda _: None,
-            active=lambda: not trial,
+            active=lambda: not trial and not self.trouble,
             any_waiting=self.manifest.due,
             metrics=metrics,
         )
@@ -316,7 +316,8 @@ class TreeMirror:
             task.beat()
 
     def _ended(self, facts: Mapping[str, Any]) -> None:
-        self._moved = time.monotonic()
+        if facts["state"] not in ("waiting", "queued"):
+            self._moved = time.monotonic()
         if facts["state"] == "mirrored":
             self._files[facts["how"]].add()
             if self.ingesting is not None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from raftwright.errors import StorageError
 from raftwright.ledger.rows import DeliveryRow
 from raftwright.mirror.bringing import Bringer, Brought
 from raftwright.mirror.manifest import Manifest
@@ -14,6 +15,7 @@ from raftwright.mirror.settings import TreeSettings
 from raftwright.mirror.tables import Entry
 from raftwright.mirror.tree import shown
 from raftwright.transfer import Sent
+from raftwright.transfer.outcome import outage_of
 
 __all__ = ["Outbox"]
 
@@ -49,7 +51,10 @@ class Outbox:
     def send(self, row: DeliveryRow) -> Sent:
         """In a thread of its own. Raises as `Bringer.bring`."""
         key = row.id, row.attempts
-        brought = self._bringer.bring(self._taken[key])
+        try:
+            brought = self._bringer.bring(self._taken[key])
+        except StorageError as error:  # of the tree: what concerns all files there is no trouble of this one
+            raise outage_of(error, row.path) or error from None
         if key in self._taken:
             self._brought[key] = brought
         return Sent(how=brought.how or brought.verdict, bytes=brought.bytes, place=row.target)
