@@ -84,8 +84,8 @@ def imported_packages(path: Path) -> set[str]:
 
 ORDER = (
     *("errors", "metrics", "_core", "_stream", "camera", "daq", "stream", "assembly", "rawfile", "ledger"),
-    *("events", "service", "prompt", "capture", "header", "forwarder", "transfer", "butler", "catchup"),
-    *("archiver", "oods", "backbone", "mirror", "report", "picture", "bench", "doctor", "cli"),
+    *("events", "service", "prompt", "capture", "header", "forwarder", "transfer", "butler", "picture"),
+    *("catchup", "archiver", "oods", "backbone", "mirror", "report", "bench", "doctor", "cli"),
 )
 
 

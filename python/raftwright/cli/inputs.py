@@ -9,41 +9,24 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
+from raftwright.picture.canvas import CcdPixels
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from raftwright.camera import Camera, Detector, Geometry
     from raftwright.cli.progress import Advance
     from raftwright.daq import DaqImage
     from raftwright.rawfile import RawFile
 
-__all__ = ["CcdPixels", "Exposure", "find_raw_files", "open_daq", "open_exposure"]
+__all__ = ["Exposure", "find_raw_files", "open_daq", "open_exposure"]
 
 _SUFFIXES: Final = (".fits", ".fits.fz", ".fits.gz")
 _DEPTH: Final = 3
 """How far below a directory raw files are looked for: <out>/<dayobs>/<image>/."""
 _MOST_FILES: Final = 100_000
-
-
-@dataclass(frozen=True)
-class CcdPixels:
-    """The pixels of one CCD."""
-
-    detector: Detector
-    geometry: Geometry
-    planes: Sequence[NDArray[np.int32]]
-    """(height, width) of each segment, in HDU order, readout order."""
-    fill: int | None
-    """Value of missing pixels; None where none are missing."""
-    missing: int
-    """How many are missing."""
 
 
 class Exposure(Protocol):

@@ -29,7 +29,7 @@ from raftwright.cli.places import publish_file
 from raftwright.cli.progress import progress
 
 if TYPE_CHECKING:
-    from raftwright.cli.canvas import Canvas
+    from raftwright.picture.canvas import Canvas
     from raftwright.rawfile.cards import Card
 
 __all__ = ["extent_name", "file_stem", "mosaic"]
@@ -87,7 +87,7 @@ def mosaic(
     Its coordinates (WCS) are millimetres in the focal plane. Gaps and missing pixels are undefined (BLANK).
     One CCD alone is laid out along its own axes.
     """
-    from raftwright.cli.canvas import Canvas
+    from raftwright.picture.canvas import Canvas
 
     del json
     console.command = "mosaic"
@@ -154,7 +154,7 @@ def file_stem(exposure: Exposure) -> str:
 
 def _write(canvas: Canvas, exposure: Exposure, path: Path, *, plain: bool, overwrite: bool) -> dict[str, Any]:
     from raftwright import _core
-    from raftwright.cli.canvas import EMPTY
+    from raftwright.picture.canvas import EMPTY
     from raftwright.rawfile.cards import Card, encode
 
     # Without subtraction no pixel is negative, and -1 is what raw files have for missing ones.

@@ -32,8 +32,8 @@ from raftwright.cli.progress import progress
 from raftwright.errors import UsageError
 
 if TYPE_CHECKING:
-    from raftwright.cli.canvas import Canvas
     from raftwright.picture import Frame, Limits, Page
+    from raftwright.picture.canvas import Canvas
 
 __all__ = ["ColorMap", "Scale", "Stretch", "show"]
 
@@ -115,8 +115,8 @@ def show(
 
     The bias of every amplifier is subtracted first, as its overscan shows it; --raw leaves it in.
     """
-    from raftwright.cli.canvas import Canvas, lay_out
     from raftwright.picture import render_png
+    from raftwright.picture.canvas import Canvas, lay_out
 
     del json
     console.command = "show"
@@ -216,8 +216,8 @@ def _page(
     labels: bool,
     side: int,
 ) -> Page:
-    from raftwright.cli.canvas import EMPTY
     from raftwright.picture import Page, find_limits
+    from raftwright.picture.canvas import EMPTY
 
     single = len(exposure.ccds) == 1
     drawn = canvas.drawn()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from raftwright.errors import NotFoundError, RaftwrightError, UsageError
@@ -22,6 +22,7 @@ from raftwright.service.role import Role
 if TYPE_CHECKING:
     from raftwright.butler import Ingester, Repository
     from raftwright.ledger import Ledger
+    from raftwright.oods.web.serving import WebServer
     from raftwright.service import Life, Task
 
 __all__ = ["NAME", "Oods"]
@@ -47,6 +48,7 @@ class Oods(Service):
         self.following: Following | None = None
         self.ingesting: Ingesting | None = None
         self.chronicle: Chronicle | None = None
+        self.web: WebServer | None = None
         self._visits: set[tuple[str, int]] = set()
         self._visits_wanted = threading.Condition()
         self.visits_trouble = self.retention_trouble = self.room_trouble = ""
@@ -84,6 +86,11 @@ class Oods(Service):
         if settings.visits:
             self.task("visits", self._define_visits)
         self.task("retention", self._retain, patience=600.0)
+        if settings.web is not None:
+            from raftwright.oods.web.serving import WebServer
+
+            self.web = WebServer(ledger, settings.name, settings.web)
+            self._closing.append(self.web.close)
         self.role.take()
         self.metrics.gauge("active", "1 where it is this one that works", read=lambda: float(self.active))
 
@@ -137,6 +144,10 @@ class Oods(Service):
             self.chronicle.end()
         with self._visits_wanted:
             self._visits_wanted.notify_all()
+
+    def threads(self) -> Iterable[threading.Thread]:
+        """That of the web server."""
+        return () if self.web is None else (self.web.thread,)
 
     def in_flight(self) -> Collection[Hashable]:
         """Files that are being ingested."""
@@ -337,6 +348,7 @@ class Oods(Service):
             "role": None if self.role is None else self.role.name,
             "active": self.active,
             "repository": self.settings.repository,
+            "web": "" if self.web is None else self.web.url,
             "ingests": states,
             "problems": problems,
         }

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from raftwright.errors import FormatError
+from raftwright.oods.web.settings import Web
 from raftwright.service.units import Bytes, Period, Seconds
 from raftwright.transfer.naming import CLASSES, Class, Instrument
 from raftwright.transfer.place import Name, Tries
@@ -113,6 +114,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Define visits: an exposure each, and those that share a counter."""
     retention: Retention | None = None
     """What leaves, and when; everything stays by default."""
+    web: Web | None = None
+    """Where it answers over HTTP; nowhere by default."""
     events_wait: Seconds = 0.5
     """Longest that a hint may take to be heard."""
 

@@ -7,6 +7,7 @@ gaps are more than a hundred pixels wide) is the mean of the two.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from raftwright import _core
 from raftwright.camera import ccd_mosaic, focal_plane_mosaic
 from raftwright.errors import UsageError
-from raftwright.picture import overscan_levels
+from raftwright.picture.levels import overscan_levels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +23,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from raftwright.camera import Detector, Geometry, Mosaic, MosaicPart
-    from raftwright.cli.inputs import CcdPixels
 
-__all__ = ["EMPTY", "Canvas"]
+__all__ = ["EMPTY", "Canvas", "CcdPixels"]
 
 EMPTY: Final = -(2**31)
 """Value of a mosaic's pixel on which nothing fell: no sum or difference of pixels comes near it."""
 
 _MOST_BIN: Final = 4096
 _MOST_PIXELS: Final = 1 << 32
+
+
+@dataclass(frozen=True)
+class CcdPixels:
+    """The pixels of one CCD."""
+
+    detector: Detector
+    geometry: Geometry
+    planes: Sequence[NDArray[np.int32]]
+    """(height, width) of each segment, in HDU order, readout order."""
+    fill: int | None
+    """Value of missing pixels; None where none are missing."""
+    missing: int
+    """How many are missing."""
 
 
 class Canvas:
@@ -51,7 +65,7 @@ class Canvas:
         for a mosaic that cannot be made.
         """
         if not 1 <= bin <= _MOST_BIN:
-            raise UsageError(f"--bin must be between 1 and {_MOST_BIN}, not {bin}")
+            raise UsageError(f"bin must be between 1 and {_MOST_BIN}, not {bin}")
         self.layout: Mosaic = lay_out(ccds, overscan=overscan)
         self.bin = bin
         self.overscan = overscan
@@ -63,11 +77,18 @@ class Canvas:
         if height * width > _MOST_PIXELS:
             gigabytes = height * width * 4 / 1e9
             raise UsageError(
-                f"a mosaic of {width} x {height} pixels would take {gigabytes:.0f} GB; raise --bin"
+                f"a mosaic of {width} x {height} pixels would take {gigabytes:.0f} GB; raise bin"
             )
         self.pixels: NDArray[np.int32] = np.full((height, width), EMPTY, dtype=np.int32)
         self._parts = {part.detector.name: part for part in self.layout.parts}
         self._lock = threading.Lock()
+
+    @staticmethod
+    def shape_of(
+        ccds: Sequence[tuple[Detector, Geometry]], bin: int, *, overscan: bool = False
+    ) -> tuple[int, int]:
+        """Height and width that it would have."""
+        return lay_out(ccds, overscan=overscan).binned_shape(bin)
 
     def put(self, ccd: CcdPixels) -> None:
         """Paints a CCD."""

@@ -1,0 +1,147 @@
+"""What the OODS has, as the ledger tells it: pages of images, files of an image, presence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+from raftwright.camera import camera, camera_names
+from raftwright.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from raftwright.ledger import Ledger
+    from raftwright.ledger.rows import IngestRow
+
+__all__ = ["Catalogue", "described", "header_of", "path_of"]
+
+_IMAGES: Final = (
+    "SELECT image.id, image.obsid, image.instrument, image.dayobs, image.seqnum, image.exposure_id,"
+    " image.state, image.group_id, image.cur_index, image.image_type,"
+    " image.physical_filter, image.exposure_time,"
+    " image.expected_detectors, (SELECT count(*) FROM ingest WHERE ingest.image_id = image.id"
+    " AND ingest.repository = ? AND ingest.state = 'ingested') FROM image WHERE {where}"
+    " ORDER BY image.id DESC LIMIT ?"
+)
+_FIELDS: Final = (
+    *("number", "obsid", "instrument", "dayobs", "seqnum", "exposure", "state", "group", "cur_index"),
+    *("image_type", "physical_filter", "exposure_time", "expected", "ingested"),
+)
+_MOST_GROUP: Final = 100
+
+
+class Catalogue:
+    """Thread-safe. Raises StorageError where the ledger cannot be read."""
+
+    def __init__(self, ledger: Ledger, repository: str) -> None:
+        self._ledger = ledger
+        self._repository = repository
+        self._names = {
+            alias.lower(): found.name
+            for found in (camera(name) for name in camera_names())
+            for alias in (*found.aliases, found.name, found.instrume)
+        }
+
+    @property
+    def repository(self) -> str:
+        """What the ledger calls it."""
+        return self._repository
+
+    def instrument(self, text: str) -> str:
+        """As the ledger has it, whatever the case or alias. Raises UsageError for one that is unknown."""
+        try:
+            return self._names[text.strip().lower()]
+        except KeyError:
+            have = ", ".join(sorted(set(self._names.values())))
+            raise UsageError(f"{text[:64]!a} is no instrument; there are {have}") from None
+
+    def images(
+        self, *, instrument: str | None, dayobs: int | None, before: int | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """The newest images first; the next ones have a `number` below `before`."""
+        where, values = ["1 = 1"], []  # type: tuple[list[str], list[Any]]
+        for condition, value in (
+            ("image.instrument = ?", instrument),
+            ("image.dayobs = ?", dayobs),
+            ("image.id < ?", before),
+        ):
+            if value is not None:
+                where.append(condition)
+                values.append(value)
+        rows = self._ledger.read(
+            _IMAGES.format(where=" AND ".join(where)), (self._repository, *values, limit)
+        )
+        return [dict(zip(_FIELDS, row, strict=True)) for row in rows]
+
+    def files(self, obsid: str) -> list[IngestRow]:
+        """What is there of an image, by detector. Raises NotFoundError."""
+        images = self._ledger.images.get(obsid)
+        if not images:
+            raise NotFoundError(f"{obsid[:100]!a}: no such image is known")
+        return [
+            row
+            for image in images
+            for row in self._ledger.ingests.of(image.id, self._repository)
+            if row.state == "ingested"
+        ]
+
+    def file(self, obsid: str, detector: str, kind: str = "raw") -> IngestRow:
+        """The newest that is there of a detector. Raises NotFoundError."""
+        rows = [row for row in self.files(obsid) if row.detector == detector and row.kind == kind]
+        if not rows:
+            raise NotFoundError(f"{obsid} {detector[:40]!a}: is not in the repository")
+        return max(rows, key=lambda row: row.id)
+
+    def presence(self, instrument: str, group: str, snap: int, detector: str) -> IngestRow | None:
+        """The file of an exposure of a group; snaps count from 0. Raises UsageError."""
+        found = self._ledger.ingests.find(
+            self.instrument(instrument), group, snap, detector, self._repository
+        )
+        raws = [row for row in found[-_MOST_GROUP:] if row.kind == "raw"]
+        return max(raws, key=lambda row: row.id, default=None)
+
+
+def path_of(row: IngestRow) -> Path:
+    """The file itself. Raises NotFoundError where it is no file of this machine, or gone."""
+    uri = row.uri or Path(row.path).as_uri()
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        raise NotFoundError(f"{uri}: is not on this machine; read it there")
+    path = Path(unquote(parts.path))
+    if not os.path.isfile(path):
+        raise NotFoundError(f"{path}: is not there any more")
+    return path
+
+
+def header_of(row: IngestRow) -> Mapping[str, Any]:
+    """The header as the newest sidecar has it; without one that of the file.
+
+    Raises NotFoundError, FormatError, StorageError.
+    """
+    from raftwright.rawfile import open_raw
+    from raftwright.rawfile.newest import newest_sidecar
+    from raftwright.rawfile.sidecar import read_json
+
+    path = path_of(row)
+    _, beside = newest_sidecar(path)
+    if beside.is_file():
+        return read_json(beside)
+    return dict(open_raw(path, threads=1).header)
+
+
+def described(row: IngestRow) -> dict[str, Any]:
+    """A file as it is listed."""
+    return {
+        "obsid": row.obsid,
+        "detector": row.detector,
+        "kind": row.kind,
+        "bytes": row.bytes,
+        "crc32c": row.crc32c,
+        "uri": row.uri,
+        "dataset_id": row.dataset_id,
+        "dataset_type": row.dataset_type,
+        "run": row.run,
+        "ingested_tai": row.ingested_tai,
+    }
