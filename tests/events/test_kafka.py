@@ -126,6 +126,7 @@ def test_who_only_listens_hears_what_is_told_from_now_on(url: str, publisher: Ka
 def test_who_only_listens_keeps_no_account(url: str, publisher: KafkaPublisher) -> None:
     """Nobody says that anything is done, for months."""
     publisher.publish(*image(0)[:1], **image(0)[1])
+    wait_for(lambda: publisher.delivered == 1)
     with open_subscriber(url) as subscriber:
         assert isinstance(subscriber, KafkaSubscriber)
         wait_for(lambda: subscriber._feed._partitions)

@@ -97,20 +97,32 @@ class Following:
         logs = logs if isinstance(logs, dict) else {}
         numbers = {log: number if isinstance(number, int) else None for log, number in logs.items()}
         self._logs.update(dict.fromkeys(numbers))
+        out: list[Event] = []
         if not self._greeted:
             self._greeted = True
+            out = self._went_back(event.fields.get("restored"))
             for log, number in numbers.items():
                 known = self._log(log)
                 behind = known.position is not None and (number is None or number > known.position)
                 known.owed |= known.durable and behind
         if self.question is not None:
-            return []
+            return out
         if +self._pending or any(self._log(log).owed for log in self._logs):
-            return [] if self._ask() else self._given_up()
+            return out if self._ask() else [*out, *self._given_up()]
         for log, number in numbers.items():
             if number is not None:
                 self._log(log).verified(number)
-        return []
+        return out
+
+    def _went_back(self, restored: object) -> list[Event]:
+        """Logs that were restored from copies: behind these numbers come other events than before."""
+        out: list[Event] = []
+        for log, number in restored.items() if isinstance(restored, dict) else ():
+            known = self._log(log)
+            if isinstance(number, int) and number >= 0 and (known.position or 0) > number:
+                known.begin_again(number)
+                out += self._missed("", 0)
+        return out
 
     def answer(self, answer: Answer, events: list[Event]) -> list[Event]:
         """An answer came; what the caller gets."""

@@ -87,6 +87,11 @@ class Publisher(ABC):
     def told(self, log: str, number: int) -> None:
         """Everything of a log up to this number was told before, by us or by another."""
 
+    def went_back(self, log: str, number: int) -> None:
+        """A log was restored from a copy: behind this number come other events under numbers that were told
+        before."""
+        del log, number  # whoever looks at the time of an event as well knows them apart
+
     @abstractmethod
     def ready(self, timeout: float) -> bool:
         """Whether somebody takes what is told: a listener, or a broker. Waits so many seconds at most."""

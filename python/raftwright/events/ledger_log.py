@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from raftwright.errors import RaftwrightError
 from raftwright.events.interface import EventLog, Row
 from raftwright.timescale import TAI_MINUS_UTC
 
@@ -27,10 +29,17 @@ class LedgerLog(EventLog):
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._generation = ledger.generation
         self._id = self._known_id()
 
     @property
     def id(self) -> str:
+        """Another one where the ledger was lost and made anew."""
+        generation = self._ledger.generation
+        if generation != self._generation:
+            with contextlib.suppress(RaftwrightError):  # it cannot be read now, nor its rows
+                self._id = self._known_id()
+                self._generation = generation
         return self._id
 
     def after(self, number: int, limit: int) -> Sequence[Row]:

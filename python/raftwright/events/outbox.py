@@ -69,6 +69,7 @@ class Outbox:
         self._dead = dead
         self._every = every
         self._timeout = timeout
+        self._reached: tuple[str, int] = ("", 0)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
@@ -95,19 +96,26 @@ class Outbox:
         Raises RaftwrightError where the log cannot be read, or nothing was delivered.
         """
         begun = self._log.cursor(self.name)
-        self._publisher.told(self._log.id, begun)
+        log = self._log.id
+        if log == self._reached[0] and begun < self._reached[1]:
+            _log.warning("%s went back from %d to %d: it was restored", log, self._reached[1], begun)
+            self._publisher.went_back(log, begun)
+        self._reached = log, begun
+        self._publisher.told(log, begun)
         rows = self._log.after(begun, _BATCH)
         if not rows:
             return False
         try:
-            reached = self._publisher.relay(self._log.id, rows, self._timeout)
+            reached = self._publisher.relay(log, rows, self._timeout)
         except UsageError as error:
             self._skip(rows[0], str(error))
             reached = rows[0].number
         else:
             self.relayed += sum(row.number <= reached for row in rows)
         if reached > begun:
-            self._log.move_cursor(self.name, reached)
+            if (self._log.cursor(self.name), self._log.id) == (begun, log):  # and not another in its place
+                self._log.move_cursor(self.name, reached)
+                self._reached = log, reached
             return True
         raise RaftwrightError(f"{len(rows)} events wait: {self._publisher.endpoint} took none")
 

@@ -59,6 +59,8 @@ class ZmqPublisher(Publisher):
         self._sequences: Counter[str] = Counter()
         self._recent = Recent()
         self._last: dict[str, int | None] = {} if log is None else {log.id: None}
+        self._restored: dict[str, int] = {}
+        self._log = log
         self._lock = threading.Lock()
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = self._context.socket(zmq.XPUB)
@@ -130,6 +132,16 @@ class ZmqPublisher(Publisher):
         with self._lock:
             self._last[log] = max(number, self._last.get(log) or 0)
 
+    def went_back(self, log: str, number: int) -> None:
+        """As if it were begun anew: what listeners know of its numbers is of another time."""
+        with self._lock:
+            self.session = secrets.token_hex(8)
+            self._sequences.clear()
+            self._recent = Recent()
+            self._replay = Replay(self.session, self._remembered, self._log, self._row)
+            self._last[log] = self._restored[log] = number
+            self._send_alive()
+
     def ready(self, timeout: float) -> bool:
         return self._listened.wait(timeout)
 
@@ -194,6 +206,7 @@ class ZmqPublisher(Publisher):
             "sequences": dict(self._sequences),
             "logs": {**self._last, self.session: self._recent.last},
             "replay": self._replay_endpoint,
+            **({"restored": self._restored} if self._restored else {}),
         }
         self._send(ALIVE, self._encoded(ALIVE, 0, facts))
 
