@@ -14,7 +14,7 @@ from raftwright import _core
 from raftwright.errors import MissingExtraError
 from raftwright.transfer.bodies import Body
 from raftwright.transfer.outcome import OutageError, RefusedError
-from raftwright.transfer.targets import checked
+from raftwright.transfer.targets import check_text, checked
 from raftwright.transfer.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -79,22 +79,20 @@ class Bucket:
     def key(self, parts: tuple[str, ...]) -> str:
         """Of an object, by the parts of a target or of a name of our own. Raises RefusedError."""
         target = "/".join(parts)
-        try:
-            target.encode()
-        except UnicodeEncodeError:
-            raise RefusedError(f"{ascii(target)[:300]}: is no UTF-8, which names of objects are") from None
-        key = str(self.root.join(target, forceDirectory=False).relativeToPathRoot)
+        check_text(target)
+        key = self._prefix + target  # not by lsst.resources, to which `%`, `#` and `?` mean something
         if len(key.encode()) > _LONGEST_KEY:
             raise RefusedError(f"{ascii(target)[:300]}: is too long; a key has at most {_LONGEST_KEY} bytes")
         return key
 
     def prefix(self, folder: str) -> str:
         """Of the keys in a folder; ends with `/`, or is empty. Raises RefusedError."""
-        if not folder.rstrip("/"):
-            found = str(self.root.relativeToPathRoot)
-            return "" if found in ("", "./", ".") else found
-        checked(folder.rstrip("/"))
-        return str(self.root.join(f"{folder.rstrip('/')}/", forceDirectory=True).relativeToPathRoot)
+        return self.key((*checked(folder.rstrip("/")), "")) if folder.rstrip("/") else self._prefix
+
+    @functools.cached_property
+    def _prefix(self) -> str:
+        found = str(self.root.relativeToPathRoot)
+        return "" if found in ("", "./", ".") else found
 
     def shown(self, key: str) -> str:
         """An object, for people."""
@@ -128,7 +126,7 @@ class Bucket:
             **({"s3": {"addressing_style": "path"}} if endpoint else {}),
         )
         try:
-            session = boto3.Session(profile_name=None if key else self.profile or None)
+            session = boto3.Session(botocore_session=_session(None if key else self.profile or None))
             client = session.client(
                 "s3",
                 endpoint_url=endpoint or None,
@@ -240,3 +238,28 @@ def _endpoint_of(wanted: Place, profile: str) -> tuple[str, str, str]:
             key, secret = unquote(parts.username), unquote(parts.password)
         endpoint = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     return endpoint, key, secret
+
+
+_loading = threading.Lock()
+
+
+@functools.cache
+def _loader() -> Any:
+    """What botocore knows of S3: read once, for all buckets."""
+    import botocore.session
+
+    loader = botocore.session.Session().get_component("data_loader")
+    loader.load_service_model("s3", "service-2")
+    loader.load_service_model("s3", "endpoint-rule-set-1")
+    return loader
+
+
+def _session(profile: str | None) -> Any:
+    """A session of botocore for one bucket."""
+    import botocore.session
+
+    with _loading:
+        loader = _loader()
+    session = botocore.session.Session(profile=profile)
+    session.register_component("data_loader", loader)
+    return session

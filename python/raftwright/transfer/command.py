@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from raftwright import _core
 from raftwright.errors import ConflictError, NotFoundError
 from raftwright.transfer.batching import Batches
+from raftwright.transfer.claims import Claims
 from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent
 from raftwright.transfer.pouring import NewFile
 from raftwright.transfer.programs import Programs, Said
 from raftwright.transfer.sources import checked_source
-from raftwright.transfer.targets import HIDDEN, aside, checked, is_ours, partial
+from raftwright.transfer.targets import HIDDEN, aside, checked, is_ours
 from raftwright.transfer.words import fill
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class CommandSender:
             **destination.parameters,
         }
         self._batches = Batches(self._transfer_batch) if "{batch}" in self._commands.transfer else None
+        self._claims = Claims()
         self._lock = threading.Lock()
         self._made: dict[str, None] = {}
         """Directories that were made, and lie below the root without a link."""
@@ -113,8 +115,10 @@ class CommandSender:
         wanted = checked_source(job, "sha256")
         found = self._digest(path)
         if found is None:
-            hidden = self._bring(job, wanted, parts[:-1])
-            if self._move(hidden, path):
+            with self._claims.of(job) as name:
+                hidden = self._bring(job, wanted, parts[:-1], name)
+                moved = self._move(hidden, path)
+            if moved:
                 if self._looked([path]).get(path) != ("f", job.bytes):
                     raise RefusedError(f"{self._shown(path)}: is not what was moved there a moment ago")
                 return Sent(how="copied", bytes=job.bytes, place=self._shown(path), held=self._settle(path))
@@ -126,14 +130,14 @@ class CommandSender:
             )
         return Sent(how="there already", place=self._shown(path), held=self._settle(path))
 
-    def _bring(self, job: Job, wanted: str, folders: tuple[str, ...]) -> str:
+    def _bring(self, job: Job, wanted: str, folders: tuple[str, ...], name: str) -> str:
         """Under which hidden name it is now, as it was sent."""
         local = os.path.abspath(job.path)
         shown = self._shown(self._path((*folders, posixpath.basename(job.target))))
         self._folder((_STAGE,))
         self._folder(folders)
         if self._batches is None:
-            hidden = f"{self._root}/{_STAGE}/{partial(job)}"
+            hidden = f"{self._root}/{_STAGE}/{name}"
             said = self._transfer({"file": local, "dest": hidden})
         else:
             into, said = self._batches.bring(local)

@@ -11,7 +11,7 @@ from raftwright.transfer.outcome import RefusedError
 if TYPE_CHECKING:
     from raftwright.transfer.outcome import Job
 
-__all__ = ["ASIDE", "HIDDEN", "aside", "checked", "is_ours", "partial"]
+__all__ = ["ASIDE", "HIDDEN", "aside", "check_text", "checked", "is_ours", "partial"]
 
 HIDDEN: Final = ".raftwright-"
 """Begins the name of what is not ready."""
@@ -36,6 +36,21 @@ def checked(target: str) -> tuple[str, ...]:
             f"{ascii(target)[:300]}: is too long; a part of a name has at most {_LONGEST} bytes"
         )
     return parts
+
+
+def check_text(target: str, without: str = "") -> None:
+    """Raises RefusedError for a name that is no text, has characters that no document can carry, or one of
+    those that it is to be without."""
+    shown = ascii(target)[:300]
+    try:
+        target.encode()
+    except UnicodeEncodeError:
+        raise RefusedError(f"{shown}: is no UTF-8, which names are there; call it otherwise") from None
+    if any(letter in without or ord(letter) < 0x20 or ord(letter) == 0x7F for letter in target):
+        odd = f", or one of {without}" if without else ""
+        raise RefusedError(
+            f"{shown}: has control characters{odd}, which are not safe there; call it otherwise"
+        )
 
 
 def is_ours(parts: tuple[str, ...]) -> bool:

@@ -17,10 +17,11 @@ from urllib.parse import quote, unquote, urlsplit
 from raftwright import _core
 from raftwright.errors import ConflictError, MissingExtraError, NotFoundError, RaftwrightError
 from raftwright.transfer.bodies import Body
+from raftwright.transfer.claims import Claims
 from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent
 from raftwright.transfer.pouring import NewFile
 from raftwright.transfer.sources import checked_source
-from raftwright.transfer.targets import HIDDEN, aside, checked, is_ours, partial
+from raftwright.transfer.targets import HIDDEN, aside, check_text, checked, is_ours
 from raftwright.transfer.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ __all__ = ["WebdavSender"]
 _STEP: Final = 1 << 20
 _DEEPEST: Final = 64
 _REMEMBERED: Final = 10_000
+_ODD: Final = ";?#%"
+"""In a name, where servers are known to take a `Destination` for another one."""
 _TAKEN: Final = 412
 _FILE_ALONE: Final = frozenset({400, 404, 405, 409, 411, 412, 413, 414, 415, 423})
 """Answers that concern one file and not the place."""
@@ -52,6 +55,7 @@ class WebdavSender:
         self._place = destination
         self._root = destination.root.rstrip("/")
         self._throttle = Throttle(destination.bandwidth)
+        self._claims = Claims()
         self._lock = threading.Lock()
         self._made: dict[tuple[str, ...], None] = {}
         """Directories that are there."""
@@ -164,7 +168,8 @@ class WebdavSender:
         with self._said(shown):
             there = self._client.stat(url)
             if not there.exists:
-                moved = self._bring(job, parts, url, shown)
+                with self._claims.of(job) as name:
+                    moved = self._bring(job, parts, name, shown)
                 if moved is not None:
                     return moved
                 there = self._client.stat(url)
@@ -172,10 +177,10 @@ class WebdavSender:
                 return Sent(how="there already", place=shown)
         raise ConflictError(f"{shown}: another content has this name; it is left as it is, look at both")
 
-    def _bring(self, job: Job, parts: tuple[str, ...], url: str, shown: str) -> Sent | None:
-        """None where the name was taken meanwhile."""
+    def _bring(self, job: Job, parts: tuple[str, ...], name: str, shown: str) -> Sent | None:
+        """By way of a hidden name. None where its own was taken meanwhile."""
         self._folder(parts[:-1])
-        hidden = self._url((*parts[:-1], partial(job)))
+        url, hidden = self._url(parts), self._url((*parts[:-1], name))
         try:
             with open(job.path, "rb") as stream:
                 body = Body(stream, 0, job.bytes, self._throttle)
@@ -343,12 +348,8 @@ class WebdavSender:
         return self._url(parts)
 
     def _url(self, parts: tuple[str, ...]) -> str:
-        try:
-            return "/".join([self._root, *(quote(part.encode(), safe="") for part in parts)])
-        except UnicodeEncodeError:
-            raise RefusedError(
-                f"{ascii('/'.join(parts))[:300]}: is no UTF-8, which names there are"
-            ) from None
+        check_text("/".join(parts), _ODD)
+        return "/".join([self._root, *(quote(part.encode(), safe="") for part in parts)])
 
     def _shown(self, parts: tuple[str, ...]) -> str:
         return ascii("/".join([self._root, *parts]))[1:-1]
