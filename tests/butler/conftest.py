@@ -11,8 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for small_raws
 
-import postgres_server
 from small_raws import Raws
+
+import postgres_server
 
 
 def _missing(reason: str) -> None:
@@ -64,8 +65,8 @@ def opened(repo: Path) -> Iterator[Callable[..., object]]:
 
     some: list[Repository] = []
 
-    def open_one(root: Path = repo, *, writeable: bool = True) -> Repository:
-        some.append(open_repository(root, writeable=writeable))
+    def open_one(root: Path = repo, *, writeable: bool = True, **settings: float) -> Repository:
+        some.append(open_repository(root, writeable=writeable, **settings))
         return some[-1]
 
     yield open_one

@@ -78,9 +78,7 @@ class Raws:
         root: Path | None = None,
     ) -> list[Path]:
         """Files of an image; `header` None: the header service said nothing."""
-        made = simulate_image(
-            find_camera(camera), name, locations=list(locations), registers=E2V, seed=seed
-        )
+        made = simulate_image(find_camera(camera), name, locations=list(locations), registers=E2V, seed=seed)
         given = None if header is None else document(header)
         report = write_image(made, root or self.root, header=given, threads=1, durable=False)
         return [file.path for file in report.files]

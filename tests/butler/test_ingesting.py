@@ -125,9 +125,10 @@ def test_a_sidecar_that_cannot_be_used_is_none(text: bytes, archive: Raws, opene
 
 def test_an_image_without_a_header_is_known_by_its_name(archive: Raws, opened: Open) -> None:
     """And when its header has come, in a later sidecar, the registry learns it from the next file."""
+    from small_raws import document
+
     from raftwright.rawfile.document import read_header_document
     from raftwright.rawfile.later import write_later_sidecar
-    from small_raws import document
 
     paths = archive.image(header=None)
     repository = opened()
@@ -159,7 +160,13 @@ def test_odd_values_of_a_header_do_not_keep_an_image_out(archive: Raws, opened: 
     repository = opened()
     one = incoming(paths)[0]
     told = json.loads(paths[0].with_suffix(".json").read_text())
-    told |= {"EXPTIME": "many", "DATE-BEG": [1, 2], "FILTER": {"a": 1}, "IMGTYPE": "T" * 90, "DARKTIME": 1e400}
+    told |= {
+        "EXPTIME": "many",
+        "DATE-BEG": [1, 2],
+        "FILTER": {"a": 1},
+        "IMGTYPE": "T" * 90,
+        "DARKTIME": 1e400,
+    }
     told |= {"PROGRAM": "\0\n\t", "SEQNUM": "x", "DAYOBS": None, "": 3}
     hostile = Incoming(path=one.path, obsid=one.obsid, detector=one.detector, header=told)
     assert states(Ingester(repository).ingest([hostile, *incoming(paths[1:])])) == ["ingested"] * 3

@@ -74,17 +74,15 @@ class Ingester:
     Parameters
     ----------
     repository
-        See `make_repository`, `open_repository`.
-    patience
-        Seconds for which a registry that others have locked is tried again.
+        See `make_repository`, `open_repository`. A registry that others have locked is waited for once as
+        long as `open_repository` was told, and then for as long again at most.
     """
 
-    def __init__(self, repository: Repository, *, patience: float = 30.0) -> None:
+    def __init__(self, repository: Repository) -> None:
         if not repository.butler.isWriteable():
             raise UsageError(f"{repository.root}: is open for reading only; open it writeable")
         self._repository = repository
         self._butler = repository.butler
-        self._patience = patience
         self._exposures: OrderedDict[tuple[str, int], bool] = OrderedDict()
         self._filters: set[tuple[str, str]] = set()
         self._detector_records: dict[str, dict[int, DimensionRecord]] = {}
@@ -456,9 +454,9 @@ class Ingester:
         )
 
     def _patiently(self, work: Callable[[], T]) -> T:
-        """Does what the registry may have to be waited for. Raises StorageError after `patience`, and
-        whatever else the registry raises where it refuses something."""
-        until = time.monotonic() + self._patience
+        """Does what the registry may have to be waited for. Raises StorageError where that takes too long,
+        and whatever else the registry raises where it refuses something."""
+        until = time.monotonic() + self._repository.busy
         while True:
             try:
                 return work()

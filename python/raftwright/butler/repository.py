@@ -22,7 +22,7 @@ from raftwright.butler.software import (
     MissingDatasetTypeError,
     SQLAlchemyError,
 )
-from raftwright.butler.troubles import storage_error
+from raftwright.butler.troubles import bound_waits, storage_error
 from raftwright.camera import camera as find_camera
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
 
@@ -35,6 +35,7 @@ __all__ = ["SHEET", "Entry", "Repository", "Sheet", "Stored", "open_repository"]
 
 SHEET: Final = "raftwright.json"
 """Beside `butler.yaml`: what raftwright has to know of the repository."""
+BUSY: Final = 30.0
 FORMAT: Final = "raftwright-repository/1"
 
 
@@ -76,8 +77,12 @@ _sheet = msgspec.json.Decoder(Sheet)
 class Repository:
     """For one thread: `clone` makes another for another thread. Ends with `close`."""
 
-    def __init__(self, root: str, butler: Butler, sheet: Sheet, cameras: Sequence[Camera]) -> None:
+    def __init__(
+        self, root: str, butler: Butler, sheet: Sheet, cameras: Sequence[Camera], busy: float
+    ) -> None:
         self.root = root
+        self.busy = busy
+        """Seconds."""
         self.butler = butler
         self.sheet = sheet
         self.cameras = tuple(cameras)
@@ -240,7 +245,8 @@ class Repository:
         that the repository owns goes with its sidecars. Raises `StorageError`.
         """
         with self.writing("cleaned"), self.butler.transaction():
-            there = self.butler.get_many_datasets([ref.id for ref in refs])
+            known = {ref.id: ref for ref in self.butler.get_many_datasets([ref.id for ref in refs])}
+            there = [known[ref.id] for ref in refs if ref.id in known]
             kept = set() if tagged else self.tagged(there)
             going = [ref for ref in there if str(ref.id) not in kept]
             places = [uri for uri in self.uris(going).values() if self.owns(uri)]
@@ -286,7 +292,7 @@ class Repository:
 
     def clone(self) -> Repository:
         """The same for another thread."""
-        return Repository(self.root, self.butler.clone(), self.sheet, self.cameras)
+        return Repository(self.root, self.butler.clone(), self.sheet, self.cameras, self.busy)
 
     def close(self) -> None:
         """Gives the database back."""
@@ -334,8 +340,10 @@ def cameras_of(root: str, sheet: Sheet) -> list[Camera]:
     return [find_camera(Path(root, entry.file) if entry.file else entry.name) for entry in sheet.cameras]
 
 
-def open_repository(root: str | os.PathLike[str], *, writeable: bool = False) -> Repository:
-    """A repository that `make_repository` made.
+def open_repository(
+    root: str | os.PathLike[str], *, writeable: bool = False, busy: float = BUSY
+) -> Repository:
+    """A repository that `make_repository` made. `busy`: seconds for which a lock of others is waited for.
 
     Raises NotFoundError (there is none), FormatError (something else), StorageError (its registry cannot be
     reached).
@@ -351,5 +359,6 @@ def open_repository(root: str | os.PathLike[str], *, writeable: bool = False) ->
         raise StorageError(error.errno or errno.EIO, f"cannot be opened: {error}", place) from error
     except Exception as error:
         raise storage_error(error, place, "opened") from error
+    bound_waits(butler, busy)
     remember_cameras(cameras)
-    return Repository(place, butler, sheet, cameras)
+    return Repository(place, butler, sheet, cameras, busy)

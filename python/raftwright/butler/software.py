@@ -23,6 +23,7 @@ try:
     from lsst.daf.butler.registry import ConflictingDefinitionError
     from lsst.resources import ResourcePath
     from sqlalchemy.engine import URL, make_url
+    from sqlalchemy.event import listen
     from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 except ImportError as error:  # pragma: no cover - the test environment has it
     raise MissingExtraError(
@@ -49,5 +50,6 @@ __all__ = [
     "ResourcePath",
     "SQLAlchemyError",
     "Timespan",
+    "listen",
     "make_url",
 ]

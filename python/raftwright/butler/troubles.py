@@ -4,17 +4,47 @@ refused."""
 from __future__ import annotations
 
 import errno
+import logging
 import sqlite3
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from raftwright.butler.software import DBAPIError, IntegrityError
+from raftwright.butler.software import DBAPIError, IntegrityError, listen
 from raftwright.errors import StorageError
 
-__all__ = ["is_contention", "is_refusal", "storage_error"]
+if TYPE_CHECKING:
+    from raftwright.butler.software import Butler
+
+__all__ = ["bound_waits", "is_contention", "is_refusal", "storage_error"]
+
+_log = logging.getLogger("raftwright.butler")
 
 _CONTENDED: Final = ("database is locked", "database table is locked", "deadlock detected", "lock timeout")
 _FULL: Final = ("database or disk is full", "no space left", "disk quota")
 _READ_ONLY: Final = ("readonly database", "read-only transaction", "permission denied")
+
+
+def bound_waits(butler: Butler, busy: float) -> None:
+    """From now on a Butler's connections wait for locks of others for so many seconds: its own bound is five
+    minutes with SQLite, and none with PostgreSQL."""
+    engine = getattr(getattr(getattr(butler, "_registry", None), "_db", None), "_engine", None)
+    if engine is None:
+        _log.warning("this Butler hides its database: how long it waits for locks is its own to say")
+        return
+
+    def bound(connection: Any, _: object) -> None:
+        milliseconds = max(1, int(busy * 1000))
+        cursor = connection.cursor()
+        try:
+            if engine.dialect.name == "sqlite":
+                cursor.execute(f"PRAGMA busy_timeout = {milliseconds}")
+            else:
+                cursor.execute(f"SET lock_timeout = {milliseconds}")
+                connection.commit()
+        finally:
+            cursor.close()
+
+    listen(engine, "connect", bound)
+    butler.registry.resetConnectionPool()
 
 
 def is_contention(error: BaseException) -> bool:
