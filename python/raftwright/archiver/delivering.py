@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +34,9 @@ _log = logging.getLogger("raftwright.archiver")
 
 _WAITING: Final = "SELECT 1 FROM delivery WHERE destination = ? AND state IN ('queued', 'sending') LIMIT 1"
 _IN_A_ROW: Final = 10
+_KNOWN: Final = 60.0
+"""Seconds for which a sidecar that was brought is known to be there."""
+_REMEMBERED: Final = 10_000
 _GRACE: Final = 5.0
 """Seconds more that a lane grants a command, which is killed at its own limit."""
 
@@ -58,6 +63,9 @@ class Lanes:
         self._told = told
         self._active = active
         self._metrics = metrics
+        self._brought: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        """Sidecars by destination, name there and sum, and when they were seen there last."""
+        self._lock = threading.Lock()
         self._lanes: dict[str, Lane] = {}
         self._senders: dict[str, Sender | Runner] = {}
         for destination in settings.destinations:
@@ -136,8 +144,16 @@ class Lanes:
                 found = self._digests.of(path)
                 if found is None:
                     raise NotFoundError(f"{path}: the sidecar is not there; {row.path} waits for it")
-                sender.send(Job(path=path, target=name, bytes=found.bytes, crc32c=found.crc32c))
-        return sender.send(Job(path=row.path, target=row.target, bytes=row.bytes, crc32c=row.crc32c))
+                known = self._brought.get((destination.name, name, found.crc32c))
+                if known is None or time.monotonic() - known > _KNOWN:
+                    sender.send(Job(path=path, target=name, bytes=found.bytes, crc32c=found.crc32c))
+        sent = sender.send(Job(path=row.path, target=row.target, bytes=row.bytes, crc32c=row.crc32c))
+        if row.path.endswith(".json"):
+            with self._lock:
+                self._brought[destination.name, row.target, row.crc32c] = time.monotonic()
+                while len(self._brought) > _REMEMBERED:
+                    self._brought.popitem(last=False)
+        return sent
 
 
 def _warm(name: str, sender: Sender | Runner, archive: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -38,6 +39,8 @@ _log = logging.getLogger("raftwright.archiver")
 
 _SOON: Final = 0.01
 """Seconds in which several hints about an image become one look."""
+_SWITCH: Final = 0.0005
+"""Seconds for which a thread may keep the interpreter to itself."""
 _IMAGES: Final = 256
 _READOUTS: Final = 10_000
 _AT_A_TIME: Final = 500
@@ -77,6 +80,9 @@ class Archiver(Service):
     def open(self) -> None:
         """See `Service`."""
         settings, places = self.settings, self.places
+        # A commit gives the interpreter away a dozen times. Beside a thread that computes (a library that is
+        # imported, a request that is signed) each time would cost 5 ms, which is Python's default.
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH))
         self.ledger = ledger = open_ledger(places.ledger)
         self._closing.append(ledger.close)
         ledger.renew()

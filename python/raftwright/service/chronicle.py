@@ -22,7 +22,7 @@ __all__ = ["Chronicle"]
 _log = logging.getLogger("raftwright.service")
 
 _BATCH: Final = 500
-_LOOK: Final = 1.0
+_LOOK: Final = 0.25
 _LONG: Final = 60.0
 
 
