@@ -253,3 +253,19 @@ def test_no_file_waits_for_a_clock(
     time.sleep(4.0)
     share = (time.process_time() - used) / (time.monotonic() - begun)
     assert share < 0.02, f"{share:.1%} of a CPU for nothing"
+
+
+def test_no_process_is_started_for_an_image(
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D178."""
+
+    def refuse(*args: Any, **more: Any) -> Any:
+        raise AssertionError("a process was started")
+
+    forward(serve().endpoint, header_wait=None)
+    for where, name in (("subprocess", "Popen"), ("os", "fork"), ("os", "posix_spawn"), ("os", "system")):
+        monkeypatch.setattr(f"{where}.{name}", refuse)
+    daq.add(1, 2)
+    wait_for(lambda: states_of(ledger) == {"done": 6})
+    check_archive(out, ledger, daq.all)

@@ -120,6 +120,7 @@ def test_a_server_that_loses_everything_for_a_while(
 def test_gaps_for_ever_are_exact_and_tried_ever_more_rarely(
     daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
+    """D164."""
     server = serve()
     image = daq.make(1)
     image.lose(3 * ROW + 5 * SAMPLE, 4 * ROW + 2 * SAMPLE, "22/0")

@@ -158,6 +158,7 @@ def test_a_role_has_one_holder(url: str, opened: Open) -> None:
 
 
 def test_a_lease_is_kept_alive(url: str, opened: Open) -> None:
+    """D164: who is busy for longer than a lease keeps what it has."""
     one, two = opened(url, lease=0.6), opened(url, lease=0.6)
     one.keep_alive(0.1)
     assert one.roles.take("x")
