@@ -40,6 +40,8 @@ _log = logging.getLogger("raftwright.transfer")
 _LOOK: Final = 1.0
 """Seconds between two looks into the queue when nobody says that something is there."""
 _SOON: Final = 0.05
+_TOGETHER: Final = 0.005
+"""Seconds that the end of a file may wait for those beside it: a commit costs as much as a small file."""
 _RETRIES: Final = 100
 _REMEMBERED: Final = 100_000
 """Files of which the refusals are counted."""
@@ -227,12 +229,16 @@ class Lane:
         return max(0.0, min(_LOOK, min(until) - now))
 
     def _take_results(self, pause: float) -> None:
+        """Waits for the first; files that end at nearly the same time are written down at once."""
         try:
             item = self._done.get(timeout=pause) if pause > 0 else self._done.get_nowait()
+            until = time.monotonic() + _TOGETHER
             while True:
                 if item is not None:
                     self._ended(*item)
-                item = self._done.get_nowait()
+                left = until - time.monotonic()
+                more = 0 < len(self._unwritten) < len(self._runs) and left > 0
+                item = self._done.get(timeout=left) if more else self._done.get_nowait()
         except queue.Empty:
             pass
 
