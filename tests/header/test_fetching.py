@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -145,6 +146,30 @@ def test_a_server_that_drips_ends_at_the_deadline(server: Server) -> None:
     finally:
         gone.set()
     assert time.monotonic() - begun < 3.0
+
+
+def test_a_server_that_drips_its_headers_ends_too(server: Server) -> None:
+    def dripping(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        for _ in range(100):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+    server.answers = [dripping]
+    begun = time.monotonic()
+    with pytest.raises(StorageError):
+        fetch_header(server.url, deadline=0.5)
+    assert time.monotonic() - begun < 2.5
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    begun = time.monotonic()
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(StorageError):
+            fetch_header(path.as_uri(), deadline=0.2)
+    assert time.monotonic() - begun < 2.0
 
 
 def test_nobody_there() -> None:

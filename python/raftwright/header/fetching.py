@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
+import os
+import socket
+import stat
+import threading
 import time
 import urllib.parse
 from pathlib import Path
@@ -80,15 +85,23 @@ def _get(url: str, parts: urllib.parse.SplitResult, until: float) -> bytes:
     left = max(0.05, min(_ONE_TRY, until - time.monotonic()))
     assert parts.hostname is not None
     connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=left)
+    watch, cut = None, threading.Event()
     try:
         path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        connection.connect()
+        watch = threading.Timer(2 * left, _cut, [connection.sock, cut])
+        watch.daemon = True
+        watch.start()
         connection.request("GET", path, headers={"Accept": "application/yaml", "Connection": "close"})
         reply = connection.getresponse()
         if reply.status == 404:
             raise NotFoundError(f"{url}: there is no such header")
         if reply.status != 200:
             raise StorageError(None, f"the server answered {reply.status}", url)
-        return _body(url, reply, until)
+        body = _body(url, reply, until)
+        if cut.is_set():
+            raise StorageError(None, "too slow", url)
+        return body
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, StorageError):
             raise
@@ -96,7 +109,16 @@ def _get(url: str, parts: urllib.parse.SplitResult, until: float) -> bytes:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise StorageError(number, f"cannot be fetched ({reason})", url) from None
     finally:
+        if watch is not None:
+            watch.cancel()
         connection.close()
+
+
+def _cut(sock: socket.socket, cut: threading.Event) -> None:
+    """Ends a try whose answer comes byte by byte: each byte would be waited for anew."""
+    cut.set()
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _body(url: str, reply: http.client.HTTPResponse, until: float) -> bytes:
@@ -114,13 +136,20 @@ def _body(url: str, reply: http.client.HTTPResponse, until: float) -> bytes:
             raise StorageError(None, "too slow", url)
     if reply.length:
         raise StorageError(None, f"ended {reply.length} bytes early", url)
+    if not body:
+        raise StorageError(None, "gave nothing", url)
     return bytes(body)
 
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
+        # What is no file, a pipe say, is not waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise StorageError(None, "is no file", str(path))
             data = stream.read(MAX_BYTES + 1)
+    except StorageError:
+        raise
     except FileNotFoundError:
         raise NotFoundError(f"{path}: there is no such header") from None
     except (OSError, ValueError) as error:
