@@ -30,6 +30,8 @@ _log = logging.getLogger("raftwright.backbone")
 _LOOK: Final = 30.0
 """Seconds between two looks for what is due."""
 _BATCH: Final = 64
+_AGAIN: Final = 5.0
+"""Seconds until a place is tried again that could not be read."""
 _RETRY: Final = 60.0
 """Seconds until a file that could not be read is read again."""
 
@@ -105,14 +107,19 @@ class Scrubber:
                 if not self.trouble:
                     _log.error("%s: replicas cannot be read: %s", self.endpoint.name, error)
                 self.trouble = str(error)
-                task.wait(min(_RETRY, 5.0))
+                task.wait(_AGAIN)
             finally:
                 self.running = False
             task.beat()
-            look = time.monotonic() + _LOOK
-            while not (self._wanted.wait(0.5) or task.stopping.is_set() or time.monotonic() > look):
-                task.beat()
+            self._pause(task)
+
+    def _pause(self, task: Task) -> None:
+        """Until something may be due, or is asked for."""
+        look = time.monotonic() + min(_LOOK, max(0.5, self._settings().every / 20))
+        while not (self._before or task.stopping.is_set() or time.monotonic() > look):
+            self._wanted.wait(0.5)
             self._wanted.clear()
+            task.beat()
 
     def _pass(self, task: Task) -> None:
         """Reads what is due now. Raises OutageError, StorageError."""

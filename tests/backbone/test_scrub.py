@@ -1,0 +1,185 @@
+"""Replicas that are read again where they are: what changed or went is found, said, and mended."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from handoff_stand import Site, files_in, hidden_in, wait_for
+
+from raftwright.backbone import HandOff
+
+DETECTORS = ["R22_S00", "R22_S01"]
+
+
+def handed_over(site: Site, *endpoints: object, **more: object) -> HandOff:
+    """Two images of five files each, at all endpoints."""
+    for number in (1, 2):
+        site.image(number, detectors=DETECTORS)
+    service = site.hand_off(*endpoints, **more)  # type: ignore[arg-type]
+    site.delivered(*(one.name for one in service.settings.endpoints), count=10)
+    return service
+
+
+def raws(site: Site, name: str) -> list[Path]:
+    return sorted(site.place(name).rglob("*.fits"))
+
+
+def mended(site: Site, name: str, count: int = 10) -> None:
+    wait_for(lambda: site.states(name) == {"verified": count}, 10, lambda: site.states(name))
+
+
+def told(site: Site, thing: str = "replica") -> list[tuple[str, str, str]]:
+    """Steps of replicas, in their order: subject, old and new state."""
+    return [(row.subject, row.old, row.new) for row in site.ledger.events.after(0, 100_000, [thing])]
+
+
+def test_a_flipped_bit_is_found_and_mended(site: Site) -> None:
+    """N34, F28: size and time are what they were; only reading finds it. What was damaged is kept aside."""
+    service = handed_over(site, site.to("far"), site.to("near"))
+    victim = raws(site, "far")[1]
+    name = str(victim.relative_to(site.place("far")))
+    spoilt = site.spoil(victim)
+    service.command("scrub", {"endpoint": "far"})
+    wait_for(lambda: hidden_in(site.place("far"), ".damaged"))
+    mended(site, "far")
+    site.check("far", 1, 2)
+    assert hidden_in(site.place("far"), ".damaged") == [spoilt]
+    steps = [(old, new) for subject, old, new in told(site) if subject == f"far {name}"]
+    assert steps == [("", "verified"), ("verified", "damaged"), ("damaged", "verified")]
+    assert service.scrubbers["far"].status()["damaged"] == 1
+    assert not hidden_in(site.place("near"), ".damaged")
+
+
+def test_a_file_that_is_lost_afterwards_comes_back(site: Site) -> None:
+    service = handed_over(site, site.to("far"))
+    for victim in raws(site, "far")[:3]:
+        victim.unlink()
+    service.command("scrub")
+    wait_for(lambda: service.scrubbers["far"].status()["lost"] == 3)
+    mended(site, "far")
+    site.check("far", 1, 2)
+
+
+def test_by_schedule_and_no_faster_than_allowed(site: Site) -> None:
+    """Every replica is read again so long after it was last, bounded in bytes a second."""
+    service = handed_over(site, site.to("far"), scrub={"every": 0.4, "rate": 100_000})
+    victim = raws(site, "far")[0]
+    site.spoil(victim)
+    began, read = time.monotonic(), int(service.scrubbers["far"].status()["bytes"])  # type: ignore[call-overload]
+    wait_for(lambda: ("damaged", "verified") in [step[1:] for step in told(site)], 15)
+    site.check("far", 1, 2)
+    wait_for(lambda: int(service.scrubbers["far"].status()["bytes"]) - read > 100_000)  # type: ignore[call-overload]
+    passed = time.monotonic() - began
+    assert int(service.scrubbers["far"].status()["bytes"]) - read < 100_000 * (passed + 1.0)  # type: ignore[call-overload]
+
+
+def test_it_is_mended_from_another_endpoint(site: Site) -> None:
+    """The archive has the file no more, or not as it was."""
+    service = handed_over(site, site.to("far"), site.to("near"))
+    expected = site.expected(1, 2)
+    victims = raws(site, "far")
+    for number, victim in enumerate(victims):
+        site.spoil(victim)
+        ours = next(site.root.rglob(victim.name))
+        if number % 2:
+            ours.unlink()
+        else:
+            site.spoil(ours)
+    service.command("scrub", {"endpoint": "far"})
+    wait_for(lambda: len(hidden_in(site.place("far"), ".damaged")) == len(victims))
+    mended(site, "far")
+    assert files_in(site.place("far")) == expected
+
+
+def test_without_a_good_copy_it_is_said_and_kept(site: Site) -> None:
+    """Nothing is lost of what is left, nobody is told that all is well, and a command tries again."""
+    service = handed_over(site, site.to("far", retries=1))
+    victim = raws(site, "far")[0]
+    ours = next(site.root.rglob(victim.name))
+    good = ours.read_bytes()
+    spoilt = site.spoil(victim)
+    ours.unlink()
+    service.command("scrub")
+    wait_for(lambda: site.counts()["far"] == {"delivered": 9, "failed": 1}, 10, site.counts)
+    assert site.states("far") == {"damaged": 1, "verified": 9}
+    everything = [*hidden_in(site.place("far"), ".damaged"), *files_in(site.place("far")).values()]
+    assert spoilt in everything
+    wait_for(lambda: any("dead letter" in said for said in service.problems()))
+    file = next(file for file in site.ledger.files.of(1) if file.path == str(ours))
+    assert site.ledger.replicas.safe([file.id], 1) == set()
+    ours.write_bytes(good)
+    service.command("again")
+    mended(site, "far")
+    site.check("far", 1, 2)
+
+
+def test_an_endpoint_that_is_not_mounted_has_lost_nothing(site: Site) -> None:
+    service = handed_over(site, site.to("far"))
+    away = site.path / "away"
+    site.place("far").rename(away)
+    service.command("scrub")
+    wait_for(lambda: service.scrubbers["far"].trouble)
+    assert site.states("far") == {"verified": 10}
+    assert any("cannot be scrubbed" in said for said in service.problems())
+    away.rename(site.path / "far")
+    wait_for(lambda: not service.scrubbers["far"].trouble and service.scrubbers["far"].idle, 15)
+    assert service.scrubbers["far"].status()["lost"] == 0
+    assert service.scrubbers["far"].status()["files"] >= 10
+
+
+def test_custodial_files_are_held_and_mended_all_the_same(site: Site) -> None:
+    """Mode bits, and `chattr +i` where that may be: nobody changes them by mistake, root neither."""
+    service = handed_over(site, site.to("vault", custodial=True))
+    victim = raws(site, "vault")[0]
+    assert not victim.stat().st_mode & 0o222
+    assert all(row.custodial for row in site.ledger.replicas.of(1))
+    ids = [file.id for file in site.ledger.files.of(1)]
+    assert site.ledger.replicas.safe(ids, 1, custodial=1) == set(ids)
+    held = _is_held(victim)
+    if held:
+        with pytest.raises(PermissionError):
+            victim.open("r+b")
+        with pytest.raises(PermissionError):
+            victim.unlink()
+    spoilt = site.spoil(victim)
+    service.command("scrub")
+    wait_for(lambda: hidden_in(site.place("vault"), ".damaged"))
+    mended(site, "vault")
+    assert hidden_in(site.place("vault"), ".damaged") == [spoilt]
+    site.check("vault", 1, 2)
+    assert _is_held(victim) == held, "what was mended is held as before"
+
+
+def test_a_hold_that_was_let_go_is_taken_again(site: Site) -> None:
+    service = handed_over(site, site.to("vault", custodial=True))
+    victim = raws(site, "vault")[0]
+    if not _is_held(victim):
+        pytest.skip("nobody may make files immutable here")
+    site.let_go(victim)
+    service.command("scrub")
+    wait_for(lambda: service.scrubbers["vault"].idle)
+    wait_for(lambda: _is_held(victim))
+
+
+def test_what_nobody_reads_is_told_by_its_age(site: Site) -> None:
+    service = handed_over(site, site.to("far"))
+    time.sleep(0.3)
+    before = service.report()["endpoints"]["far"]["scrub"]["oldest_check_s"]
+    assert before >= 0.2
+    service.command("scrub")
+    wait_for(lambda: service.scrubbers["far"].status()["files"] == 10)
+    wait_for(lambda: service.scrubbers["far"].idle)
+    status = service.report()["endpoints"]["far"]["scrub"]
+    assert status["oldest_check_s"] < before + 0.3
+    assert status["bytes"] == sum(
+        path.stat().st_size for path in site.place("far").rglob("*") if path.is_file()
+    )
+
+
+def _is_held(path: Path) -> bool:
+    from raftwright.transfer.holding import is_immutable
+
+    with path.open("rb") as stream:
+        return is_immutable(stream.fileno())
