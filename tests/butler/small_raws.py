@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 from astropy.io import fits
 
+from raftwright.camera import Camera
 from raftwright.camera import camera as find_camera
 from raftwright.daq import simulate_image
 from raftwright.rawfile import write_image
@@ -71,16 +72,17 @@ class Raws:
     def image(
         self,
         name: str = "MC_O_20261122_000123",
-        camera: str = "LSSTCam",
+        camera: str | Camera = "LSSTCam",
         locations: Sequence[str] = ("22/1",),
         header: dict[str, Any] | None = SKY,
         seed: int = 7,
         root: Path | None = None,
     ) -> list[Path]:
         """Files of an image; `header` None: the header service said nothing."""
+        known = find_camera(camera)
         made = simulate_image(find_camera(camera), name, locations=list(locations), registers=E2V, seed=seed)
         given = None if header is None else document(header)
-        report = write_image(made, root or self.root, header=given, threads=1, durable=False)
+        report = write_image(made, root or self.root, header=given, threads=1, durable=False, camera=known)
         return [file.path for file in report.files]
 
     def all_of(self, name: str = "MC_O_20261122_000123", **settings: Any) -> list[Path]:

@@ -262,3 +262,25 @@ def test_killed_while_datasets_leave(archive: Raws, opened: Open, repo: Path, tm
         assert all(outcome.good for outcome in outcomes), outcomes
         check_whole(again, 9)
         again.remove(again.find("LSSTCam"))
+
+
+@pytest.mark.parametrize("transfer", ["direct", "copy"])
+def test_what_somebody_left_half_removed_comes_again(
+    transfer: Any, archive: Raws, opened: Open, repo: Path
+) -> None:
+    """As it is when a process dies after the registry's commit and before the files: a service that runs on
+    meanwhile is in nobody's way."""
+    files = incoming(archive.image())
+    repository = opened()
+    ingester = Ingester(repository)
+    first = ingester.ingest(files, transfer)
+    other = opened()
+    refs = other.find("LSSTCam")
+    with other.butler.transaction():
+        other.butler._datastore.trash(refs)
+        other.butler._registry.removeDatasets(refs)
+    assert repository.find("LSSTCam") == []
+    again = ingester.ingest(files, transfer)
+    assert [outcome.state for outcome in again] == ["ingested"] * 3, again
+    assert [outcome.uri for outcome in again] == [outcome.uri for outcome in first]
+    check_whole(opened(), 3)

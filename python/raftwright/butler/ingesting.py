@@ -62,9 +62,10 @@ class _Entry(msgspec.Struct, eq=False):
 
     found: Found
     ref: DatasetRef
+    transfer: Transfer
     uri: str
     """Of the file to be entered."""
-    owned: bool
+    owned: bool = False
     """It is in the repository's own store."""
 
 
@@ -152,14 +153,14 @@ class Ingester:
                 continue
             ready.append(found)
         refs = self._patiently(lambda: self._refs(ready))
-        entries = [_Entry(found, ref, found.uri, False) for found, ref in zip(ready, refs, strict=True)]
+        entries = [_Entry(found, ref, transfer, found.uri) for found, ref in zip(ready, refs, strict=True)]
         there = self._patiently(lambda: self._there(entries))
         new: list[_Entry] = []
         for entry in entries:
             if entry.ref.id in there:
-                done[entry.found.number] = self._again(entry, transfer)
+                done[entry.found.number] = self._again(entry)
             else:
-                brought = self._bring(entry, transfer)
+                brought = self._bring(entry)
                 if isinstance(brought, Outcome):
                     done[entry.found.number] = brought
                 else:
@@ -206,14 +207,14 @@ class Ingester:
         ids = [entry.ref.id for entry in entries]
         return {ref.id for ref in self._butler.get_many_datasets(ids)} if ids else set()
 
-    def _bring(self, entry: _Entry, transfer: Transfer) -> _Entry | Outcome:
+    def _bring(self, entry: _Entry) -> _Entry | Outcome:
         """Into the store, where it has to go there."""
-        if transfer == "direct":
+        if entry.transfer == "direct":
             return entry
         if self._placer is None:
             raise UsageError(f"{self._repository.root}: has no local store; ingest direct")
         try:
-            path = self._placer.bring(entry.found, entry.ref.run, transfer)
+            path = self._placer.bring(entry.found, entry.ref.run, entry.transfer)
         except ConflictError as error:
             return self._outcome(entry, "conflict", str(error))
         except (FormatError, NotFoundError) as error:
@@ -289,7 +290,7 @@ class Ingester:
 
     # -- the registry
 
-    def _enter(self, entries: list[_Entry], done: dict[int, Outcome]) -> None:
+    def _enter(self, entries: list[_Entry], done: dict[int, Outcome], *, mended: bool = False) -> None:
         """All at once; in halves where that is refused, so that what is bad fails alone."""
         if not entries:
             return
@@ -297,11 +298,9 @@ class Ingester:
             self._patiently(lambda: self._ingest(entries))
         except StorageError:
             raise
-        except Exception as error:
-            if not isinstance(error, _FILE_TROUBLE) and not is_refusal(error):
-                raise storage_error(error, self._repository.root, "written") from error
+        except Exception as error:  # `_patiently` lets through only what was refused
             self._exposures.clear()
-            self._divide(entries, done, error)
+            self._enter_rest(entries, done, error, mended)
             return
         for entry in entries:
             done[entry.found.number] = self._outcome(entry, "ingested")
@@ -323,53 +322,56 @@ class Ingester:
         assert store is not None
         return os.path.relpath(_local(entry.uri) or "", store)
 
-    def _divide(self, entries: list[_Entry], done: dict[int, Outcome], error: Exception) -> None:
-        there = self._patiently(lambda: self._there(entries))  # somebody else was faster with some
-        rest = []
-        for entry in entries:
-            if entry.ref.id in there:
-                done[entry.found.number] = self._again(entry, "direct")
-            else:
-                rest.append(entry)
-        if len(rest) < len(entries):
-            self._enter(rest, done)
-        elif len(rest) == 1:
-            done[rest[0].found.number] = self._refused(rest[0], error)
-        else:
+    def _enter_rest(
+        self, entries: list[_Entry], done: dict[int, Outcome], error: Exception, mended: bool
+    ) -> None:
+        there = self._patiently(lambda: self._there(entries))
+        rest = [entry for entry in entries if entry.ref.id not in there]
+        if len(rest) < len(entries):  # somebody else was faster with some
+            for entry in entries:
+                if entry.ref.id in there:
+                    done[entry.found.number] = self._again(entry)
+            self._enter(rest, done, mended=mended)
+        elif isinstance(error, ConflictingDefinitionError) and not mended:
+            self._enter(self._brought_again(entries, done), done, mended=True)
+        elif len(rest) > 1:
             middle = len(rest) // 2
-            self._enter(rest[:middle], done)
-            self._enter(rest[middle:], done)
+            self._enter(rest[:middle], done, mended=mended)
+            self._enter(rest[middle:], done, mended=mended)
+        else:
+            said = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = f"{rest[0].found.incoming.name}: the repository refuses it ({said})"
+            again = isinstance(error, _FILE_TROUBLE)
+            done[rest[0].found.number] = self._outcome(rest[0], "failed", reason, again=again)
 
-    def _refused(self, entry: _Entry, error: Exception) -> Outcome:
-        if isinstance(error, ConflictingDefinitionError):
-            # Of a dataset that is gone something is left: whoever removed it died on the way.
-            self._patiently(self._repository.mend)
-            try:
-                self._patiently(lambda: self._ingest([entry]))
-                return self._outcome(entry, "ingested")
-            except StorageError:
-                raise
-            except Exception as again:
-                error = again
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        reason = f"{entry.found.incoming.name}: the repository refuses it ({said})"
-        return self._outcome(entry, "failed", reason, again=isinstance(error, _FILE_TROUBLE))
+    def _brought_again(self, entries: list[_Entry], done: dict[int, Outcome]) -> list[_Entry]:
+        """Something may be left of datasets that are gone, because whoever removed them died on the way: that
+        is ended now. What is left may have the very names that files were just given, which go with it."""
+        self._patiently(self._repository.mend)
+        ready = []
+        for entry in entries:
+            brought = self._bring(entry)
+            if isinstance(brought, Outcome):
+                done[entry.found.number] = brought
+            else:
+                ready.append(brought)
+        return ready
 
     # -- what is there already
 
-    def _again(self, entry: _Entry, transfer: Transfer) -> Outcome:
+    def _again(self, entry: _Entry) -> Outcome:
         """A dataset that the registry has: the same content, an older version, or a conflict."""
         there = self._patiently(lambda: self._repository.uris([entry.ref])).get(str(entry.ref.id), "")
         path = _local(there)
         if path is not None:
             restore(path.parent)
         if path is not None and not path.exists():
-            return self._replace(entry, transfer, there, "the file that it read is gone")
+            return self._replace(entry, there, "the file that it read is gone")
         if there == entry.uri:
             return self._same_file(entry, path)
         version, standing = entry.found.version, _version(there)
         if version > standing:
-            return self._replace(entry, transfer, there, "")
+            return self._replace(entry, there, "")
         if version < standing:
             return self._outcome(entry, "duplicate", f"version {standing} of it is there", uri=there)
         return self._compare(entry, there, path)
@@ -401,9 +403,9 @@ class Ingester:
         reason = f"{entry.found.incoming.path}: another content of it is in the repository: {there}"
         return self._outcome(entry, "conflict", reason, uri=there)
 
-    def _replace(self, entry: _Entry, transfer: Transfer, there: str, why: str) -> Outcome:
+    def _replace(self, entry: _Entry, there: str, why: str) -> Outcome:
         """The registry reads another file from now on. The one that it read stays where it is."""
-        brought = self._bring(entry, transfer)
+        brought = self._bring(entry)
         if isinstance(brought, Outcome):
             return brought
         path = _local(there)
@@ -420,7 +422,8 @@ class Ingester:
         except StorageError:
             raise
         except Exception as error:
-            return self._refused(brought, error)
+            said = " ".join(str(error).split())[:300] or type(error).__name__
+            return self._outcome(entry, "failed", f"{there} cannot be replaced ({said})", again=True)
         finally:
             if aside is not None:
                 restore(aside.parent)
