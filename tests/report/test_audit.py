@@ -18,7 +18,7 @@ from raftwright.errors import StorageError
 from raftwright.ledger import open_ledger
 from raftwright.report.auditing import Options, audit
 from raftwright.report.book import open_book
-from raftwright.report.places import DirectoryPlace
+from raftwright.report.places import read_place
 from raftwright.report.verdicts import ImageAudit, Verdict, What
 
 Run = Callable[..., Any]
@@ -57,7 +57,7 @@ class Site:
 
     def audit(self, **options: Any) -> dict[str, ImageAudit]:
         if options.pop("oods", False):
-            options["places"] = [DirectoryPlace("oods", str(self.oods))]
+            options["places"] = [read_place(f"oods={self.oods}")]
         chosen = Options(archive=self.archive.root, **options)
         with open_book(self.ledger) as book:
             return {found.obsid: found for found in audit(book, chosen)}

@@ -33,6 +33,7 @@ __all__ = [
     "DaqOption",
     "DestinationOption",
     "DigestsOption",
+    "EndpointsOption",
     "SinceOption",
     "audit",
     "options_of",
@@ -62,6 +63,9 @@ DestinationOption = Annotated[
 DestinationsOption = Annotated[
     bool, typer.Option("--destinations", help="Look at all destinations of the configuration.")
 ]
+EndpointsOption = Annotated[
+    bool, typer.Option("--endpoints", help="Look at all endpoints of the hand-off of the configuration.")
+]
 DaqOption = Annotated[
     str | None,
     typer.Option(
@@ -82,6 +86,7 @@ def audit(
     ] = None,
     digests: DigestsOption = False,
     destinations: DestinationsOption = False,
+    endpoints: EndpointsOption = False,
     destination: DestinationOption = None,
     daq: DaqOption = None,
     config: ConfigOption = None,
@@ -89,7 +94,7 @@ def audit(
     everything: Annotated[bool, typer.Option("--all", help="Every image and every finding.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Compare the ledger with the disk, with destinations and the DAQ. Nothing is changed.
+    """Compare the ledger with the disk, destinations, endpoints and the DAQ. Nothing is changed.
 
     Each image gets a verdict: OK, NOT TAKEN, NONE SENT, SOME MISSING, DAMAGED, NOT DELIVERED, MORE FOUND, ...
     What is wrong is listed with its reason, and the exit code is 5.
@@ -110,6 +115,7 @@ def audit(
         digests=digests,
         places=destination or [],
         all_places=destinations,
+        all_endpoints=endpoints,
         daq=daq,
         config=config,
     )
@@ -148,28 +154,30 @@ def options_of(
     digests: bool,
     places: list[str],
     all_places: bool,
+    all_endpoints: bool = False,
     daq: str | None,
     config: Sequence[Path] | None,
     settle: float = 600.0,
     stale: float = 3600.0,
 ) -> Options:
     """What is audited. Raises UsageError, and what opening the places raises."""
+    from raftwright.cli.configs import files_of
+    from raftwright.cli.ledgers import destinations_of
+    from raftwright.cli.ledgers import endpoints_of as configured
     from raftwright.report.auditing import Options
-    from raftwright.report.places import places_of, read_place
+    from raftwright.report.places import endpoints_of, places_of, read_place
     from raftwright.report.times import now_tai
 
     opened = [read_place(text) for text in places]
-    if all_places:
-        from raftwright.cli.configs import files_of
-
+    named = {place.name for place in opened}
+    for option, wanted in (("--destinations", all_places), ("--endpoints", all_endpoints)):
+        if not wanted:
+            continue
         if not files_of(config):
-            raise UsageError(
-                "--destinations: they are in the configuration; give --config too, or --destination"
-            )
-        from raftwright.cli.ledgers import destinations_of
-
-        named = {place.name for place in opened}
-        opened += [place for place in places_of(destinations_of(config)) if place.name not in named]
+            raise UsageError(f"{option}: they are in the configuration; give --config too, or --destination")
+        of_archiver = option == "--destinations"
+        known = places_of(destinations_of(config)) if of_archiver else endpoints_of(configured(config))
+        opened += [place for place in known if place.name not in named]
     store = None
     if daq is not None:
         from raftwright.daq import open_store

@@ -13,6 +13,7 @@ from raftwright.errors import NotFoundError
 
 if TYPE_CHECKING:
     from raftwright.archiver.settings import Destination
+    from raftwright.backbone.settings import Endpoint
 
 __all__ = [
     "ArchiveOption",
@@ -20,6 +21,7 @@ __all__ = [
     "NightOption",
     "archive_of",
     "destinations_of",
+    "endpoints_of",
     "find_ledger",
     "ledger_of",
     "ledger_or_none",
@@ -121,6 +123,13 @@ def destinations_of(config: Sequence[Path] | None) -> list[Destination]:
     from raftwright.cli.configs import read
 
     return list(read(config).settings("archiver").destinations)
+
+
+def endpoints_of(config: Sequence[Path] | None) -> list[Endpoint]:
+    """The hand-off's, of the configuration. Raises NotFoundError where it has none, FormatError."""
+    from raftwright.cli.configs import read
+
+    return list(read(config).settings("handoff").endpoints)
 
 
 def _configured(config: Sequence[Path] | None) -> tuple[str, Path]:

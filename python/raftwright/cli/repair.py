@@ -13,6 +13,7 @@ from raftwright.cli.audit import (
     DestinationOption,
     DestinationsOption,
     DigestsOption,
+    EndpointsOption,
     SinceOption,
     options_of,
 )
@@ -50,6 +51,7 @@ def repair(
     dry_run: DryRunOption = False,
     digests: DigestsOption = False,
     destinations: DestinationsOption = False,
+    endpoints: EndpointsOption = False,
     destination: DestinationOption = None,
     daq: DaqOption = None,
     older: Annotated[
@@ -83,6 +85,7 @@ def repair(
         digests=digests,
         places=destination or [],
         all_places=destinations,
+        all_endpoints=endpoints,
         daq=daq,
         config=config,
         stale=stale,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from raftwright.errors import RaftwrightError, StorageError
+from raftwright.ledger.replicas import ENDPOINT
 from raftwright.report.beyond import catalogue_of, compare_daq, not_taken, only_in_daq, split, strangers
 from raftwright.report.book import Book
 from raftwright.report.disk import OnDisk, list_directory, what_is
@@ -134,6 +135,15 @@ class _Auditor:
                 *ids,
             )
         )
+
+        self._replicas = {
+            (row[0], ENDPOINT + row[1], row[2]): (row[3], row[4])
+            for row in book.rows(
+                "SELECT image_id, endpoint, target, state, reason FROM replica"
+                f" WHERE image_id IN ({marks}) AND state <> 'verified'",
+                *ids,
+            )
+        }
 
     def look(self) -> Iterator[ImageAudit]:
         """All images of the page."""
@@ -340,7 +350,14 @@ class _Auditor:
             sums[1] += 1
             targets.setdefault(name, set()).add(target)
             shown = posixpath.basename(path)
-            if state == "delivered":
+            known = self._replicas.get((image.image_id, name, target))
+            if state == "delivered" and known is not None and known[0] == "removed":
+                sums[1] -= 1  # taken away there on purpose
+                targets[name].discard(target)
+            elif state == "delivered" and known is not None:
+                said = f"is {known[0]} there: {known[1]}" if known[1] else f"is {known[0]} there"
+                image.add(What.REPLICA, shown, said, name)
+            elif state == "delivered":
                 there = self._there(image, looked.get(name), target, octets, name, number)
                 if there and self._options.digests and name in places:
                     there = self._same(image, places[name], target, crc, name, number)
@@ -402,7 +419,7 @@ class _Auditor:
 
 _MISSING = frozenset({What.GONE, What.NO_SIDECAR, What.DETECTOR})
 _SPOILT = frozenset({What.SIZE, What.SUM})
-_NOT_THERE = frozenset({What.UNDELIVERED, What.GIVEN_UP, What.TAKEN, What.LIES, What.UNPLANNED})
+_NOT_THERE = frozenset({What.UNDELIVERED, What.GIVEN_UP, What.TAKEN, What.LIES, What.REPLICA, What.UNPLANNED})
 _MORE = frozenset({What.UNKNOWN, What.TEMPORARY, What.STRANGE, What.ASIDE, What.BACK})
 
 

@@ -245,20 +245,34 @@ def _detectors(book: Book, dayobs: int, images: dict[int, ImageFigures]) -> tupl
     return dict(losses.most_common()), detectors
 
 
+_DELIVERED: Final = (
+    "SELECT delivery.image_id, delivery.destination, count(*),"
+    " sum(CASE WHEN delivery.state = 'delivered' THEN 1 ELSE 0 END),"
+    " sum(CASE WHEN delivery.state = 'failed' THEN 1 ELSE 0 END),"
+    " sum(CASE WHEN delivery.state = 'conflict' THEN 1 ELSE 0 END),"
+    " sum(CASE WHEN delivery.state = 'delivered' THEN delivery.bytes ELSE 0 END),"
+    " sum(CASE WHEN delivery.attempts > 1 THEN delivery.attempts - 1 ELSE 0 END),"
+    " max(delivery.delivered_tai)"
+    " FROM image JOIN delivery ON delivery.image_id = image.id WHERE image.dayobs = ?"
+    " GROUP BY delivery.image_id, delivery.destination"
+)
+_INGESTED: Final = (
+    "SELECT ingest.image_id, 'butler:' || ingest.repository, count(*),"
+    " sum(CASE WHEN ingest.state IN ('ingested', 'leaving', 'removed') THEN 1 ELSE 0 END),"
+    " sum(CASE WHEN ingest.state IN ('failed', 'unsupported') THEN 1 ELSE 0 END),"
+    " sum(CASE WHEN ingest.state = 'conflict' THEN 1 ELSE 0 END),"
+    " sum(CASE WHEN ingest.state IN ('ingested', 'leaving', 'removed') THEN ingest.bytes ELSE 0 END),"
+    " sum(CASE WHEN ingest.attempts > 1 THEN ingest.attempts - 1 ELSE 0 END),"
+    " max(ingest.ingested_tai)"
+    " FROM image JOIN ingest ON ingest.image_id = image.id WHERE image.dayobs = ?"
+    " GROUP BY ingest.image_id, ingest.repository"
+)
+
+
 def _deliveries(book: Book, dayobs: int, images: dict[int, ImageFigures]) -> list[Delivered]:
+    """Destinations, endpoints and Butler repositories alike: what each has to have, and has."""
     sums: dict[str, Counter[str]] = {}
-    for row in book.rows(
-        "SELECT delivery.image_id, delivery.destination, count(*),"
-        " sum(CASE WHEN delivery.state = 'delivered' THEN 1 ELSE 0 END),"
-        " sum(CASE WHEN delivery.state = 'failed' THEN 1 ELSE 0 END),"
-        " sum(CASE WHEN delivery.state = 'conflict' THEN 1 ELSE 0 END),"
-        " sum(CASE WHEN delivery.state = 'delivered' THEN delivery.bytes ELSE 0 END),"
-        " sum(CASE WHEN delivery.attempts > 1 THEN delivery.attempts - 1 ELSE 0 END),"
-        " max(delivery.delivered_tai)"
-        " FROM image JOIN delivery ON delivery.image_id = image.id WHERE image.dayobs = ?"
-        " GROUP BY delivery.image_id, delivery.destination",
-        dayobs,
-    ):
+    for row in (*book.rows(_DELIVERED, dayobs), *book.rows(_INGESTED, dayobs)):
         number, name, files, delivered, failed, conflict, octets, retries, last = row
         one = sums.setdefault(name, Counter())
         one.update(

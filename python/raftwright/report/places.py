@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from raftwright.errors import RaftwrightError, StorageError, UsageError
-from raftwright.report.disk import list_directory
+from raftwright.ledger.replicas import ENDPOINT
 
 if TYPE_CHECKING:
     from raftwright.archiver.settings import Destination
+    from raftwright.backbone.settings import Endpoint
+    from raftwright.transfer import place as transfer
 
-__all__ = ["Looked", "Place", "Watched", "places_of", "read_place"]
+__all__ = ["Looked", "Place", "Watched", "endpoints_of", "places_of", "read_place"]
 
 T = TypeVar("T")
 
@@ -39,46 +40,20 @@ class Place(Protocol):
         ...
 
 
-class DirectoryPlace:
-    """A directory."""
+class SenderPlace:
+    """A destination of the archiver, or an endpoint of the hand-off, seen by the way that files go there."""
 
-    def __init__(self, name: str, root: str, instruments: Iterable[str] = ()) -> None:
+    def __init__(self, name: str, place: transfer.Place, instruments: Iterable[str] = ()) -> None:
+        from raftwright.transfer.sender import sender_of
+
         self.name = name
-        self._root = Path(root)
         self._instruments = frozenset(instruments)
-        if not self._root.is_dir():
-            raise StorageError(2, f"destination {name}: there is no such directory", root)
+        if place.kind == "directory" and not os.path.isdir(place.root):
+            raise StorageError(2, f"destination {name}: there is no such directory", place.root)
+        self._sender = sender_of(place)
 
     def sizes(self, folder: str) -> Mapping[str, int]:
-        listed = list_directory(self._root / folder)
-        return {} if listed is None else {name: file.bytes for name, file in listed.items() if file.regular}
-
-    def crc32c(self, target: str) -> str | None:
-        from raftwright.rawfile.standing import digest
-
-        return digest(self._root / target).crc32c
-
-    def instruments(self) -> frozenset[str]:
-        return self._instruments
-
-
-class BucketPlace:
-    """A bucket."""
-
-    def __init__(self, destination: Destination) -> None:
-        from raftwright.transfer.s3 import S3Sender
-
-        self.name = destination.name
-        self._instruments = frozenset(destination.instruments)
-        self._sender = S3Sender(destination)
-        self._sizes: tuple[str, dict[str, int]] | None = None
-
-    def sizes(self, folder: str) -> Mapping[str, int]:
-        if self._sizes is not None and self._sizes[0] == folder:
-            return self._sizes[1]
-        found = self._sender.sizes(folder)
-        self._sizes = folder, found
-        return found
+        return self._sender.sizes(folder)
 
     def crc32c(self, target: str) -> str | None:
         return self._sender.crc32c(target)
@@ -89,24 +64,26 @@ class BucketPlace:
 
 def places_of(destinations: Iterable[Destination]) -> list[Place]:
     """Those of a configuration. Raises StorageError, MissingExtraError."""
-    return [
-        DirectoryPlace(one.name, one.root, one.instruments) if one.kind == "directory" else BucketPlace(one)
-        for one in destinations
-    ]
+    return [SenderPlace(one.name, one, one.instruments) for one in destinations]
+
+
+def endpoints_of(endpoints: Iterable[Endpoint]) -> list[Place]:
+    """Likewise, of the hand-off: as the ledger names them, `endpoint:NAME`."""
+    return [SenderPlace(f"{ENDPOINT}{one.name}", one.place, one.instruments) for one in endpoints]
 
 
 def read_place(text: str) -> Place:
     """`NAME=/directory` or `NAME=s3://[PROFILE@]BUCKET/PREFIX`. Raises UsageError, StorageError."""
+    from raftwright.transfer.place import Place as Found
+
     name, equals, root = text.partition("=")
     if not equals or not name or not root:
         raise UsageError(
             f"{text[:100]!r} is no destination; write NAME=/directory or NAME=s3://BUCKET/PREFIX"
         )
     if root.startswith("s3://"):
-        from raftwright.archiver.settings import Destination
-
-        return BucketPlace(Destination(name=name, kind="s3", root=root))
-    return DirectoryPlace(name, os.path.abspath(root))
+        return SenderPlace(name, Found(name="place", kind="s3", root=root))
+    return SenderPlace(name, Found(name="place", kind="directory", root=os.path.abspath(root)))
 
 
 class Watched:

@@ -232,6 +232,13 @@ def _image(book: Book, row: Sequence[Any], at: float) -> Image:
     )
 
 
+_AS_DELIVERY: Final = (
+    "CASE state WHEN 'conflict' THEN 'conflict' WHEN 'queued' THEN 'queued' WHEN 'failed' THEN 'failed'"
+    " WHEN 'unsupported' THEN 'failed' ELSE 'sending' END"
+)
+"""State of an ingest, in the words of deliveries."""
+
+
 def _destinations(book: Book, recent: Sequence[int], at: float) -> tuple[Destination, ...]:
     names = [
         str(row[0])
@@ -248,6 +255,11 @@ def _destinations(book: Book, recent: Sequence[int], at: float) -> tuple[Destina
         " WHERE state <> 'delivered' GROUP BY destination, state"
     ):
         waiting.setdefault(name, {})[state] = (int(number), int(octets or 0), float(oldest))
+    for name, state, number, octets, oldest in book.all(
+        f"SELECT 'butler:' || repository, {_AS_DELIVERY}, count(*), sum(bytes), min(queued_tai) FROM ingest"
+        " WHERE state NOT IN ('ingested', 'removed') GROUP BY 1, 2"
+    ):
+        waiting.setdefault(name, {})[state] = (int(number), int(octets or 0), float(oldest))
     last: dict[str, float] = {}
     if recent and names:
         last = dict(
@@ -257,6 +269,14 @@ def _destinations(book: Book, recent: Sequence[int], at: float) -> tuple[Destina
                 *recent,
             )
         )
+    if recent:
+        for name, moment in book.all(
+            "SELECT 'butler:' || repository, max(ingested_tai) FROM ingest"
+            f" WHERE image_id IN ({_marks(recent)}) AND state = 'ingested' GROUP BY 1",
+            *recent,
+        ):
+            last[name] = moment
+            waiting.setdefault(name, {})
     found = []
     for name, states in waiting.items():
         moving = [states[state] for state in ("queued", "sending") if state in states]

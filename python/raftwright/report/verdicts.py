@@ -70,6 +70,8 @@ class What(StrEnum):
     """Another content has its name at the destination."""
     LIES = "lies"
     """A destination was said to have it, and has not, or something else."""
+    REPLICA = "replica"
+    """A replica that the ledger itself says is damaged or lost."""
     UNPLANNED = "unplanned"
     """A destination that should get it was never asked to."""
     NO_ROW = "no row"

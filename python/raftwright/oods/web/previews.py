@@ -40,7 +40,7 @@ class Previews:
         self._size = 0
 
     def png(self, paths: Sequence[Path], title: str, side: int) -> bytes:
-        """Some CCDs of an image as a PNG, at most `side` pixels wide and high, bias subtracted.
+        """Some CCDs of an image as a PNG, at most `side` pixels wide and high, bias subtracted, nominal gains.
 
         Raises BusyError, FormatError, StorageError, MissingExtraError.
         """
@@ -71,7 +71,7 @@ def _draw(paths: Sequence[Path], title: str, side: int) -> bytes:
     bin = 1
     while bin < _MOST_BIN and max(Canvas.shape_of(ccds, bin)) > side:
         bin += 1
-    canvas = Canvas(ccds, bin=bin, debias=True)
+    canvas = Canvas(ccds, bin=bin, electrons=True)
     for file in files:
         canvas.put(_pixels(file))
         file.segments.drop()
@@ -82,6 +82,7 @@ def _draw(paths: Sequence[Path], title: str, side: int) -> bytes:
         drawn=drawn,
         missing=missing,
         limits=find_limits(canvas.pixels[drawn & ~missing]),
+        unit="electrons",
         title=title,
         notes=[f"{bin} x {bin} binned"] if bin > 1 else [],
         mm_per_pixel=canvas.layout.wcs.binned(bin).cdelt[0] if canvas.layout.true_scale else None,
