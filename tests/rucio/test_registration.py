@@ -224,6 +224,24 @@ def test_sidecar_field_is_what_the_observatory_has(tmp_path: Path) -> None:
     assert sidecar["dataId"]["dataId"] == {"instrument": "LATISS", "detector": 0, "exposure": 2025011300004}
 
 
+def test_a_raw_that_no_butler_can_take_is_registered_all_the_same(server: Server, stand: Stand) -> None:
+    """Numbers above 99999 have no exposure: no fields of the Butler then, and the other scope."""
+    obsid = "MN_O_20261122_123456"
+    content = raws(obsid)
+    client = server.client()
+    client.add_scope("root", "aside")
+    endpoint = stand.start(Ingest(plugin="rucio", options=options(server, other_scope="aside")), settle=0)
+    for name, data in content.items():
+        stand.hand_over(name, data)
+    wait_for(lambda: endpoint.taken == len(content) and endpoint.idle, 60.0, endpoint.status)
+    dataset = f"Dataset/MiniCam/raw/Obs/20261122/{obsid}"
+    assert {(each["scope"], each["name"]) for each in client.list_content(SCOPE, dataset)} == {
+        ("aside", name) for name in content
+    }
+    assert client.get_did(SCOPE, dataset)["open"] is False
+    assert client.get_metadata("aside", next(iter(content)), plugin="JSON") == {}
+
+
 def test_a_butler_reads_the_sidecar_field(tmp_path: Path) -> None:
     butler = pytest.importorskip("lsst.daf.butler", reason="lsst-daf-butler is not installed")
     from raftwright.backbone.rucio_naming import rubin_fields

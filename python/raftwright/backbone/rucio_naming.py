@@ -59,11 +59,12 @@ def image_of(filename: str) -> ImageName | None:
 
 
 def is_raw(filename: str) -> bool:
-    """Whether it is a raw image, and not a sidecar, guider or something else."""
+    """Whether a Butler can take it as a raw: no sidecar or guider, of an image that has an exposure number."""
     try:
-        return not FileName.parse(filename).guider
+        name = FileName.parse(filename)
     except FormatError:
         return False
+    return not name.guider and exposure_id(name.image) > 0
 
 
 def instrument_of(path: Path, image: ImageName, camera: str = "") -> str:
@@ -114,8 +115,6 @@ def rubin_fields(
     name = FileName.parse(path)
     detector = find_camera(camera or instrument).detector(f"{name.raft}_{name.slot}").id
     exposure = exposure_id(name.image)
-    if not exposure:
-        raise FormatError(f"{path.name}: its name gives no exposure number")
     run = run.replace("{instrument}", instrument)
     of = f"dataset_type={dataset_type},run={run},detector={detector},exposure={exposure}"
     sidecar = {

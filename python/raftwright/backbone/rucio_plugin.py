@@ -29,6 +29,10 @@ __all__ = ["RucioPlugin", "make"]
 _log = logging.getLogger("raftwright.rucio")
 
 
+class _NotYetError(RaftwrightError):
+    """Something else has to come first."""
+
+
 class RucioPlugin:
     """See `Plugin`."""
 
@@ -49,7 +53,7 @@ class RucioPlugin:
         for item in items:
             try:
                 entries.append(self._entry(item))
-            except NotFoundError as error:
+            except _NotYetError as error:
                 results.append(Result(id=item.id, verdict="waiting", message=str(error)))
             except RaftwrightError as error:
                 results.append(Result(id=item.id, verdict="failure", message=str(error)))
@@ -94,7 +98,10 @@ class RucioPlugin:
     def _instrument(self, image: ImageName, path: Path) -> str:
         known = self._instruments.get(str(image))
         if known is None:
-            known = instrument_of(path, image, self.settings.camera)
+            try:
+                known = instrument_of(path, image, self.settings.camera)
+            except NotFoundError as error:
+                raise _NotYetError(str(error)) from None
             if len(self._instruments) >= 10_000:
                 self._instruments.clear()
             self._instruments[str(image)] = known

@@ -44,6 +44,8 @@ _COMMANDS = {
     "up": "Run the services of a site in one process.",
     "control": "Command a running service.",
     "config": "Show and check the configuration of a site.",
+    "endpoint": "Receive hand-overs: take in, store, ingest, remember each attempt.",
+    "rucio": "Register files in Rucio, with datasets of exposures and rules.",
     "status": "Show tonight at a glance, and what running services do.",
     "image": "Tell the whole story of an image.",
     "audit": "Compare the ledger with disk, destinations and DAQ.",
@@ -59,7 +61,19 @@ _COMMANDS = {
 }
 """Each is the module of its name (`_` for `-`), imported when it is used."""
 
-_GROUPS = ("camera", "config", "keys", "header", "ledger", "events", "handoff", "mirror", "oods")
+_GROUPS = (
+    "camera",
+    "config",
+    "keys",
+    "header",
+    "ledger",
+    "events",
+    "handoff",
+    "mirror",
+    "oods",
+    "endpoint",
+    "rucio",
+)
 
 
 def _version(wanted: bool) -> None:

@@ -30,7 +30,7 @@ from raftwright.transfer.directory import DirectorySender
 from raftwright.transfer.outcome import Job, OutageError, RefusedError
 from raftwright.transfer.place import Place
 
-__all__ = ["Intake", "Sums", "Taken"]
+__all__ = ["Intake", "Sums", "Taken", "sums_of"]
 
 _log = logging.getLogger("raftwright.endpoint")
 
@@ -57,7 +57,7 @@ class Taken(NamedTuple):
     file_id: int = 0
 
 
-class _NotYet(Exception):  # noqa: N818 - no error
+class _NotYet(OSError):  # noqa: N818 - no error
     """Perhaps it is still being written."""
 
 
@@ -136,7 +136,7 @@ class Intake:
         except OSError as error:
             return Taken(candidate.name, "later", f"cannot be taken out of the buffer ({error.strerror})")
         try:
-            sums = _sums(mine, self._md5 or bool(candidate.promise and candidate.promise.md5))
+            sums = sums_of(mine, self._md5 or bool(candidate.promise and candidate.promise.md5))
             why = self._wrong(candidate, mine, sums)
         except (_NotYet, FileNotFoundError) as error:
             return Taken(candidate.name, "later", str(error) or "it is still being written")
@@ -303,8 +303,8 @@ def _sender(name: str, root: Path, link: bool) -> DirectorySender:
     )
 
 
-def _sums(path: Path, md5: bool) -> Sums:
-    """Raises _NotYet where the file changed while it was read, OSError."""
+def sums_of(path: Path, md5: bool) -> Sums:
+    """Size and sums of a file that does not change meanwhile. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         before = os.fstat(descriptor)
