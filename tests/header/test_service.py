@@ -431,3 +431,37 @@ def test_an_image_of_which_no_event_comes_has_a_header_of_what_the_daq_knows(
         serve(daq=server.endpoint, deadline=0.1)
         time.sleep(1.0)
         assert names_in(path.parent) == [path.name], "it has one already"
+
+
+class Buggy:
+    """A publisher with a bug, and a ledger with one at first."""
+
+    def __init__(self) -> None:
+        self.entered = 0
+
+    def publish(self, kind: str, **fields: Any) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    def enter(self, stored: Any) -> None:
+        self.entered += 1
+        if self.entered == 1:
+            raise KeyError("nor of that")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_no_bug_of_who_is_told_keeps_a_header(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is built again after a pause, and the next image comes."""
+    monkeypatch.setattr("raftwright.header.service._LONGEST_PAUSE", 0.5)
+    buggy = Buggy()
+    service = serve(log=buggy)
+    service.announcer._publisher = buggy  # type: ignore[assignment]
+    for number in (1, 2):
+        obsid = put(tmp_path / "in", number)
+        wait_for(path_of(tmp_path / "arc", obsid).exists)
+    wait_for(lambda: service.announcer.announced == 2)
+    wait_for(lambda: service.idle)
+    assert buggy.entered == 3

@@ -191,8 +191,12 @@ class Account:
             return
         try:
             self._publisher.publish(kind, instrument=work.image.camera, obsid=work.image.name, **fields)
-        except RaftwrightError as error:
-            _log.error("%s", error)
+        except Exception as error:  # a bug there keeps no file here
+            _log.error(
+                "%s cannot be told: %s",
+                *(kind, error),
+                exc_info=None if isinstance(error, RaftwrightError) else error,
+            )
 
 
 def _is_news(work: Work, report: SourceReport | None) -> bool:

@@ -83,12 +83,11 @@ class Keeper:
 
     def _keep(self, image: str, location: str) -> None:
         place = self._root / location.replace("/", "-") / image
-        if place.exists():
-            return
-        from raftwright.daq import write_recording
+        if not place.exists():
+            from raftwright.daq import write_recording
 
-        taken = self._store.image(image)
-        write_recording(place, taken, locations=[location], threads=1, durable=self._durable)
+            taken = self._store.image(image)
+            write_recording(place, taken, locations=[location], threads=1, durable=self._durable)
+            _log.warning("%s %s: it is kept in %s", image, location, place)
         kept = f"geometry unknown; its stream is kept as it came in {place}"
-        _log.warning("%s %s: %s", image, location, kept)
         self._ledger.quarantine.put("stream", f"{image} {location}", kept)

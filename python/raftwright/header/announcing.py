@@ -114,5 +114,10 @@ class Announcer:
         for kind, fields in messages(stored, self._instrument, self._url_of(stored)):
             try:
                 self._publisher.publish(kind, **fields)
-            except RaftwrightError as error:
-                _log.error("%s of %s cannot be told: %s", kind, stored.header.name, error)
+            except Exception as error:  # a bug there keeps no header here
+                known = isinstance(error, RaftwrightError)
+                _log.error(
+                    "%s of %s cannot be told: %s",
+                    *(kind, stored.header.name, error),
+                    exc_info=None if known else error,
+                )

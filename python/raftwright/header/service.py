@@ -282,22 +282,22 @@ class HeaderService(Service):
             if stored.outcome != "kept":
                 with self.metrics.stage("ledger"):
                     self.announcer.enter(stored)
+            self._account(stored)
+            if stored.outcome == "written" or (stored.outcome == "unchanged" and not self._was_told(stored)):
+                self.announcer.announce(stored)
+            else:
+                self._announced(stored)
         except RaftwrightError as error:
             pause = min(_LONGEST_PAUSE, 2 * self._pauses.get(obsid, _FIRST_PAUSE / 2))
             self._pauses[obsid] = pause
             self._trouble(obsid, f"{obsid}: its header is not stored yet: {error}")
             self.collector.failed(obsid, time.monotonic(), pause)
             return
-        except Exception:
+        except Exception:  # else it would be taken for being built, for ever
             self.collector.failed(obsid, time.monotonic(), _LONGEST_PAUSE)
             raise
         self._pauses.pop(obsid, None)
         self._over(obsid)
-        self._account(stored)
-        if stored.outcome == "written" or (stored.outcome == "unchanged" and not self._was_told(stored)):
-            self.announcer.announce(stored)
-        else:
-            self._announced(stored)
         self.collector.built(obsid, image.complete, time.monotonic())
 
     def _announced(self, stored: Stored) -> None:
