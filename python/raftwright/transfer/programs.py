@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final
 from raftwright.transfer.outcome import OutageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["Programs", "Said"]
 
 _TOLD: Final = 4000
 """Bytes of what a program complained of that are kept: the last ones."""
-_MOST_SAID: Final = 64 << 20
-"""Bytes on the disk that a program may complain of, before it is killed."""
+_LOOK: Final = 0.05
+"""Seconds between two looks whether it ended, where the kernel does not say so."""
 _STEP: Final = 1 << 20
 
 
@@ -50,35 +50,22 @@ class Programs:
         all that it started is killed.
 
         Raises OutageError where it does not end or cannot be run."""
-        with tempfile.TemporaryFile() as complaints:
-            process = self._start(arguments, complaints.fileno())
-            late = threading.Timer(timeout, _kill, (process,))
-            late.daemon = True
-            until = time.monotonic() + timeout
-            late.start()
-            try:
-                assert process.stdout is not None
-                while piece := process.stdout.read1(_STEP):  # type: ignore[attr-defined]
-                    if to is not None:
-                        to(piece)
-                    if os.fstat(complaints.fileno()).st_size > _MOST_SAID:
-                        break
-                rc = process.wait()
-            finally:
-                late.cancel()
-                _kill(process)
-                process.wait()
-                if process.stdout is not None:
-                    process.stdout.close()
-                with self._lock:
-                    self._running.discard(process)
-            size = os.fstat(complaints.fileno()).st_size
-            complaint = os.pread(complaints.fileno(), _TOLD, max(0, size - _TOLD)).decode("utf-8", "replace")
-        if rc < 0 and time.monotonic() >= until:
+        process = self._start(arguments)
+        try:
+            complaint, late = _listen(process, time.monotonic() + timeout, to)
+        finally:
+            _kill(process)
+            rc = process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+            with self._lock:
+                self._running.discard(process)
+        if late:
             raise OutageError(f"{arguments[0]}: did not end within {timeout:g} s, and was killed")
-        return Said(rc, complaint.strip())
+        return Said(rc, complaint.decode("utf-8", "replace").strip())
 
-    def _start(self, arguments: Sequence[str], complaints: int) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._closed:
                 raise OutageError(f"{self._name}: nothing more is sent: the service ends")
@@ -87,7 +74,7 @@ class Programs:
                     arguments,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
-                    stderr=complaints,
+                    stderr=subprocess.PIPE,
                     start_new_session=True,  # a group of its own, so that all of it can be killed
                     close_fds=True,
                 )
@@ -106,6 +93,58 @@ class Programs:
             self._closed = True
             for process in self._running:
                 _kill(process)
+
+
+def _listen(
+    process: subprocess.Popen[bytes], until: float, to: Callable[[bytes], object] | None
+) -> tuple[bytes, bool]:
+    """Until a program ended; what it left running may hold its pipes for longer. The end of what it
+    complained of, and whether it was late."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    complaint = b""
+    open_pipes = {process.stdout.fileno(), process.stderr.fileno()}
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        for pipe in open_pipes:
+            os.set_blocking(pipe, False)
+            selector.register(pipe, selectors.EVENT_READ)
+        look = _LOOK
+        with contextlib.suppress(OSError, AttributeError):
+            ended = os.pidfd_open(process.pid)
+            stack.callback(os.close, ended)
+            selector.register(ended, selectors.EVENT_READ)
+            look = 1.0
+        while True:
+            left = until - time.monotonic()
+            if left <= 0:
+                return complaint, True
+            selector.select(min(left, look))
+            is_over = process.poll() is not None  # asked before the pipes are: then all is in them
+            for pipe in sorted(open_pipes):
+                for piece in _pieces(pipe):
+                    if not piece:
+                        open_pipes.discard(pipe)
+                        selector.unregister(pipe)
+                    elif pipe == process.stderr.fileno():
+                        complaint = (complaint + piece)[-_TOLD:]
+                    elif to is not None:
+                        to(piece)
+                    if time.monotonic() > until:
+                        return complaint, True
+            if is_over:
+                return complaint, False
+
+
+def _pieces(pipe: int) -> Iterator[bytes]:
+    """What is in a pipe now; nothing at its end, which comes last."""
+    while True:
+        try:
+            piece = os.read(pipe, _STEP)
+        except BlockingIOError:
+            return
+        yield piece
+        if not piece:
+            return
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
