@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import queue
@@ -188,12 +189,13 @@ class HeaderService(Service):
 
     def close(self) -> None:
         """Lets go of everything."""
-        for part in (self.door, self.publisher, self._daq, self._log, self.journal):
-            if part is not None:
-                part.close()
         if self._signed:
             self._signed = False
             take_sign_away(self.settings.archive, self.spec.camera.code)
+        with contextlib.ExitStack() as parts:  # each, whatever becomes of the others
+            for part in (self.journal, self._log, self._daq, self.publisher, self.door):
+                if part is not None:
+                    parts.callback(part.close)
 
     def apply(self, settings: Settings) -> None:
         """Times of waiting, for images from now on."""
