@@ -32,7 +32,6 @@ __all__ = ["Lanes"]
 
 _log = logging.getLogger("raftwright.archiver")
 
-_WAITING: Final = "SELECT 1 FROM delivery WHERE destination = ? AND state IN ('queued', 'sending') LIMIT 1"
 _IN_A_ROW: Final = 10
 _KNOWN: Final = 60.0
 """Seconds for which a sidecar that was brought is known to be there."""
@@ -106,7 +105,7 @@ class Lanes:
         )
 
     def _any_waiting(self, name: str) -> bool:
-        return bool(self._ledger.read(_WAITING, (name,)))
+        return self._ledger.deliveries.any_waiting(name)
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())

@@ -38,7 +38,6 @@ __all__ = ["Lanes"]
 
 _log = logging.getLogger("raftwright.backbone")
 
-_WAITING: Final = "SELECT 1 FROM delivery WHERE destination = ? AND state IN ('queued', 'sending') LIMIT 1"
 _BESIDE: Final = (
     "SELECT target, bytes, crc32c FROM delivery"
     " WHERE image_id = ? AND destination = ? AND path = ? AND state <> 'delivered'"
@@ -88,7 +87,7 @@ class Lanes:
             )
 
     def _any_waiting(self, name: str) -> bool:
-        return bool(self._ledger.read(_WAITING, (name,)))
+        return self._ledger.deliveries.any_waiting(name)
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftwright.errors import UsageError
 from raftwright.ledger.clock import LONGEST_WAIT, tai
-from raftwright.ledger.database import Change, Row, Transaction, clean, marks, quoted
+from raftwright.ledger.database import Change, Row, Transaction, clean, marks, parts, quoted
 from raftwright.ledger.rows import DeliveryPlan, DeliveryRow, dayobs_of
 from raftwright.ledger.states import EDGES, check, sources_of
 
@@ -263,16 +263,23 @@ class Deliveries:
 
     def give_back(self) -> None:
         """Queues everything that is being sent by us, at the end."""
+        ours = [
+            thing[1] for thing in self._leases.held() if isinstance(thing, tuple) and thing[0] == "delivery"
+        ]
 
         def work(transaction: Transaction) -> None:
-            rows = self._select(
-                transaction,
-                f"WHERE delivery.state = 'sending' AND {_OPEN} AND delivery.owner = ? ORDER BY delivery.id",
-                (self._leases.me.name,),
-            )
-            self._end_in(transaction, [(row, "queued", "given back", 0.0, 0) for row in rows])
+            for part in parts(sorted(ours)):
+                among, values = transaction.among("delivery.id", part)
+                rows = self._select(
+                    transaction,
+                    f"WHERE {among} AND delivery.state = 'sending' AND delivery.owner = ?"
+                    " ORDER BY delivery.id",
+                    (*values, self._leases.me.name),
+                )
+                self._end_in(transaction, [(row, "queued", "given back", 0.0, 0) for row in rows])
 
-        self._database.change(work)
+        if ours:
+            self._database.change(work)
 
     def again(
         self,
@@ -323,6 +330,17 @@ class Deliveries:
         return self._database.change(work)
 
     # -- asking
+
+    def any_waiting(self, destination: str) -> bool:
+        """Whether anything is in the queue of a destination; a look into its index, however long the history
+        is."""
+        return bool(
+            self._database.read(
+                "SELECT 1 FROM delivery WHERE destination = ? AND state IN ('queued', 'sending')"
+                f" AND {_OPEN} LIMIT 1",
+                (destination,),
+            )
+        )
 
     @staticmethod
     def _select(transaction: Transaction, where: str, values: Sequence[Any]) -> list[DeliveryRow]:

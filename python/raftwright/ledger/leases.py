@@ -111,6 +111,11 @@ class Leases:
         with self._lock:
             self._held.difference_update(things)
 
+    def held(self) -> list[Hashable]:
+        """All that is ours."""
+        with self._lock:
+            return list(self._held)
+
     def holds(self, thing: Hashable) -> bool:
         """Whether we know it to be ours."""
         with self._lock:

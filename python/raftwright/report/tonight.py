@@ -240,16 +240,13 @@ _AS_DELIVERY: Final = (
 
 
 def _destinations(book: Book, recent: Sequence[int], at: float) -> tuple[Destination, ...]:
-    names = [
-        str(row[0])
-        for row in book.all(
-            # One look into the index a destination; DISTINCT would read all of it.
-            "WITH RECURSIVE name(n) AS (SELECT min(destination) FROM delivery UNION ALL SELECT"
-            " (SELECT min(destination) FROM delivery WHERE destination > n) FROM name WHERE n IS NOT NULL)"
-            " SELECT n FROM name WHERE n IS NOT NULL"
-        )
-    ]
-    waiting: dict[str, dict[str, tuple[int, int, float]]] = {name: {} for name in names}
+    # Of the images that had deliveries last: the whole table would have to be read for all names.
+    newest = int(book.value("SELECT max(image_id) FROM delivery") or 0)
+    some = sorted({newest, *recent, *range(newest - _RECENT + 1, newest)})
+    names = book.all(
+        f"SELECT DISTINCT destination FROM delivery WHERE image_id IN ({_marks(some)}) ORDER BY 1", *some
+    )
+    waiting: dict[str, dict[str, tuple[int, int, float]]] = {str(row[0]): {} for row in names}
     for name, state, number, octets, oldest in book.all(
         "SELECT destination, state, count(*), sum(bytes), min(queued_tai) FROM delivery"
         " WHERE state <> 'delivered' GROUP BY destination, state"
