@@ -59,7 +59,7 @@ def image_of(filename: str) -> ImageName | None:
 
 
 def is_raw(filename: str) -> bool:
-    """Whether a Butler can take it as a raw: no sidecar or guider, of an image that has an exposure number."""
+    """Whether a Butler can take it as a raw: no guider, and of an image that has an exposure number."""
     try:
         name = FileName.parse(filename)
     except FormatError:

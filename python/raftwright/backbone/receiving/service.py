@@ -156,7 +156,9 @@ class Endpoint(Service):
             return []
         now = time.monotonic()
         done = []
-        for candidate in self.lookout.look():
+        candidates = self.lookout.look()
+        self._looked = not candidates
+        for candidate in candidates:
             if self._quiet or (stopping is not None and stopping.is_set()):
                 break
             due, tries, _ = self._later.get(candidate.name, (0.0, 0, ""))
