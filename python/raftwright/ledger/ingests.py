@@ -168,8 +168,7 @@ class Ingests(IngestQueue):
         self, *, limit: int = 1000, after: tuple[int, str, int] | None = None, **selection: Any
     ) -> list[IngestRow]:
         """What is selected, by image, detector and number; the next ones follow `after`: `cursor_of` the last
-        row. It is quick for a night, for images and for a repository; `instrument` alone looks at each file
-        until there are enough.
+        row. A page is quick, but where `detectors`, `kinds` or `states` leave out nearly everything.
 
         Of: repository, instrument (str), dayobs (int), image_ids, obsids, ids, detectors, kinds, states
         (collections).
@@ -242,70 +241,98 @@ def _found_in(
     """What is selected, some at a time: images are looked up first and then their files, so that no database
     may choose to look at all files instead. In order, unless `ids` are given."""
     where, values = ["1 = 1"], []  # type: tuple[list[str], list[Any]]
-    for column, value in (("repository", selection.repository),):
-        if value is not None:
-            where.append(f"ingest.{column} = ?")
-            values.append(value)
     for column, some in (("detector", selection.detectors), ("kind", selection.kinds)):
         if some is not None:
             among, more = transaction.among(f"ingest.{column}", sorted(set(some)))
             where.append(among if some else "1 = 0")
             values += more if some else []
-    order = "ingest.image_id"
-    if selection.states is not None:
-        states = _known(selection.states)
+    if selection.instrument is not None:
+        where.append("image.instrument = ?")
+        values.append(selection.instrument)
+    states = None if selection.states is None else _known(selection.states)
+    if states is not None:
         where.append(f"ingest.state IN ({quoted(sorted(states))})" if states else "1 = 0")
-        if states and not set(states) & {"ingested", "removed"}:
-            where.append(UNDER_WAY)
-            order = "+ingest.image_id"  # few are: no index that has the order is to be used instead of theirs
     if after is not None:
         where.append("(ingest.image_id, ingest.detector, ingest.id) > (?, ?, ?)")
         values += after
-    images = _images_in(transaction, selection, after[0] if after is not None else 0)
-    if images is None and selection.instrument is not None:
-        where.append("image.instrument = ?")
-        values.append(selection.instrument)
-    locked = transaction.lock.replace("UPDATE", "UPDATE OF ingest") if lock else ""
-    end = f"ORDER BY {order}, ingest.detector, ingest.id{' LIMIT ?' if limit >= 0 else ''}{locked}"
-    last = [limit] if limit >= 0 else []
-    column, chosen = ("ingest.image_id", images) if selection.ids is None else ("ingest.id", selection.ids)
-    if selection.ids is not None and images is not None:
-        among, more = transaction.among("ingest.image_id", images)
-        where.append(among if images else "1 = 0")
-        values += more if images else []
-    if chosen is None:
+    # Few are on their way: they are looked up by that, whatever has the order. All else goes image by image,
+    # and what would lead elsewhere is hidden.
+    few = bool(states) and not set(states or ()) & {"ingested", "removed"}
+    images = _image_parts(transaction, selection, after[0] if after is not None else 0)
+    few = few and images is None and selection.ids is None
+    if few:
+        where.append(UNDER_WAY)
+    if selection.repository is not None:
+        where.append("ingest.repository = ?" if few else "ingest.repository || '' = ?")
+        values.append(selection.repository)
+    order = "+ingest.image_id" if few else "ingest.image_id"
+    end = f"ORDER BY {order}, ingest.detector, ingest.id"
+    last = []
+    if limit >= 0:
+        end, last = f"{end} LIMIT ?", [limit]
+    if lock:
+        end += transaction.lock.replace("UPDATE", "UPDATE OF ingest")
+    if selection.ids is not None:
+        if images is not None:
+            among, more = transaction.among(
+                "ingest.image_id", [each for part in images for each in part] or [-1]
+            )
+            where.append(among)
+            values += more
+        column, chosen = "ingest.id", parts(sorted(set(selection.ids)))
+    elif images is not None:
+        column, chosen = "ingest.image_id", images
+    else:
         yield select_in(transaction, f"WHERE {' AND '.join(where)} {end}", (*values, *last))
         return
-    size, left = _FIRST_IMAGES, sorted(set(chosen))
-    while left:
-        part, left = left[:size], left[size:]
-        size = min(4 * size, _MOST_IMAGES)
+    for part in chosen:
         among, more = transaction.among(column, part)
         yield select_in(
             transaction, f"WHERE {' AND '.join(where)} AND {among} {end}", (*values, *more, *last)
         )
 
 
-def _images_in(transaction: Transaction, selection: _Selection, first: int) -> list[int] | None:
-    """The images of a selection, from one on; None: it says nothing of them."""
-    if selection.dayobs is None and selection.obsids is None:
-        if selection.image_ids is None:
-            return None
-        return sorted({image_id for image_id in selection.image_ids if image_id >= first})
-    where, values = ["id >= ?"], [first]  # type: tuple[list[str], list[Any]]
-    for column, value in (("dayobs", selection.dayobs), ("instrument", selection.instrument)):
-        if value is not None:
-            where.append(f"{column} = ?")
-            values.append(value)
-    found: list[int] = []
-    for part in [None] if selection.obsids is None else list(parts(sorted(set(selection.obsids)))):
-        among, more = ("1 = 1", ()) if part is None else transaction.among("obsid", part)
+def _image_parts(transaction: Transaction, selection: _Selection, first: int) -> Iterator[list[int]] | None:
+    """The images of a selection from one on, in their order, few at first; None: it says nothing of them."""
+    told = (selection.dayobs, selection.obsids, selection.image_ids)
+    if selection.instrument is not None and all(each is None for each in told):
+        return _images_of_instrument(transaction, selection.instrument, first)
+    found: set[int] | None = None
+    if selection.image_ids is not None:
+        found = {image_id for image_id in selection.image_ids if image_id >= first}
+    if selection.dayobs is not None:
         rows = transaction.rows(
-            f"SELECT id FROM image WHERE {' AND '.join(where)} AND {among}", (*values, *more)
+            "SELECT id FROM image WHERE dayobs = ? AND id >= ?", (selection.dayobs, first)
         )
-        found += [row[0] for row in rows]
-    wanted = None if selection.image_ids is None else set(selection.image_ids)
-    return sorted(image_id for image_id in set(found) if wanted is None or image_id in wanted)
+        night = {row[0] for row in rows}
+        found = night if found is None else found & night
+    if selection.obsids is not None:
+        named: set[int] = set()
+        for part in parts(sorted(set(selection.obsids))):
+            among, values = transaction.among("obsid", part)
+            rows = transaction.rows(f"SELECT id FROM image WHERE {among} AND id >= ?", (*values, first))
+            named.update(row[0] for row in rows)
+        found = named if found is None else found & named
+    return None if found is None else _growing(sorted(found))
+
+
+def _growing(listed: list[int]) -> Iterator[list[int]]:
+    size, begin = _FIRST_IMAGES, 0
+    while begin < len(listed):
+        yield listed[begin : begin + size]
+        begin, size = begin + size, min(4 * size, _MOST_IMAGES)
+
+
+def _images_of_instrument(transaction: Transaction, instrument: str, first: int) -> Iterator[list[int]]:
+    while True:
+        rows = transaction.rows(
+            "SELECT id FROM image WHERE instrument = ? AND id >= ? ORDER BY id LIMIT ?",
+            (instrument, first, _MOST_IMAGES),
+        )
+        yield from _growing([row[0] for row in rows])
+        if len(rows) < _MOST_IMAGES:
+            return
+        first = rows[-1][0] + 1
 
 
 def _known(states: Collection[str]) -> Collection[str]:

@@ -286,7 +286,7 @@ class Replicas:
             where.append("replica.image_id IN (SELECT id FROM image WHERE dayobs = ?)")
             values.append(dayobs)
         if not verified:
-            where.append("replica.state IN ('damaged', 'lost', 'removed')")
+            where.append("replica.state <> 'verified'")  # as the index of them has it
         found: dict[str, dict[str, int]] = {}
         for name, state, count in self._database.read(
             f"SELECT endpoint, state, count(*) FROM replica WHERE {' AND '.join(where)}"

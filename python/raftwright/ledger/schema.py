@@ -310,6 +310,12 @@ replica = Table(
     UniqueConstraint("file_id", "endpoint"),
     Index("replica_scrub", "endpoint", "state", "checked_tai"),
     Index("replica_image", "image_id"),
+    Index(
+        "replica_spoilt",
+        *("endpoint", "state"),
+        sqlite_where=text("state <> 'verified'"),
+        postgresql_where=text("state <> 'verified'"),
+    ),
     postgresql_with={"fillfactor": 75},
 )
 
@@ -346,7 +352,7 @@ ingest = Table(
     Column("observed_tai", Float, nullable=False),
     Column("removed_tai", Float),
     UniqueConstraint("repository", "path", "crc32c"),
-    # What is done is in none of the first: the queue stays short however long the history is.
+    # What is done is not in it: the queue stays short however long the history is.
     Index(
         "ingest_queue",
         *("repository", "state", "priority", "image_id"),
@@ -359,12 +365,7 @@ ingest = Table(
         sqlite_where=_GOES_FIRST,
         postgresql_where=_GOES_FIRST,
     ),
-    Index(
-        "ingest_age",
-        *("repository", "ingested_tai"),
-        sqlite_where=_GOES_FIRST,
-        postgresql_where=_GOES_FIRST,
-    ),
+    Index("ingest_age", "repository", "state", "pinned", "ingested_tai"),
     Index("ingest_image", "image_id", "detector"),
     postgresql_with={"fillfactor": 75},
 )

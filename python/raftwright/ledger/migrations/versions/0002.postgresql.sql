@@ -30,7 +30,7 @@ CREATE TABLE ingest (
     UNIQUE (repository, path, crc32c)
 )
  WITH (fillfactor = 75);
-CREATE INDEX ingest_age ON ingest (repository, ingested_tai) WHERE state = 'ingested' AND pinned = 0;
+CREATE INDEX ingest_age ON ingest (repository, state, pinned, ingested_tai);
 CREATE INDEX ingest_image ON ingest (image_id, detector);
 CREATE INDEX ingest_observed ON ingest (repository, observed_tai) WHERE state = 'ingested' AND pinned = 0;
 CREATE INDEX ingest_queue ON ingest (repository, state, priority, image_id) WHERE state NOT IN ('ingested', 'removed');
@@ -54,6 +54,7 @@ CREATE TABLE replica (
  WITH (fillfactor = 75);
 CREATE INDEX replica_image ON replica (image_id);
 CREATE INDEX replica_scrub ON replica (endpoint, state, checked_tai);
+CREATE INDEX replica_spoilt ON replica (endpoint, state) WHERE state <> 'verified';
 CREATE TABLE tag (
     image_id BIGINT NOT NULL,
     detector VARCHAR DEFAULT '' NOT NULL,
