@@ -38,9 +38,16 @@ _DEEPEST: Final = 64
 _REMEMBERED: Final = 10_000
 _ODD: Final = ";?#%"
 """In a name, where servers are known to take a `Destination` for another one."""
+_ONLY_LOOK: Final = frozenset({"GET", "HEAD", "OPTIONS", "PROPFIND"})
 _TAKEN: Final = 412
 _FILE_ALONE: Final = frozenset({400, 404, 405, 409, 411, 412, 413, 414, 415, 423})
 """Answers that concern one file and not the place."""
+
+
+class _Last(threading.local):
+    """What the server said last, to this thread."""
+
+    status = 0
 
 
 class WebdavSender:
@@ -60,7 +67,7 @@ class WebdavSender:
         self._made: dict[tuple[str, ...], None] = {}
         """Directories that are there."""
         self._client_made: Any = None
-        self._last = threading.local()
+        self._last = _Last()
 
     # -- the connection
 
@@ -108,7 +115,14 @@ class WebdavSender:
         more["timeout"] = urllib3.Timeout(connect=min(10.0, patience), read=patience)
         if "retries" not in more:
             more["retries"] = urllib3.Retry(
-                total=None, connect=0, read=0, status=0, other=0, redirect=3, respect_retry_after_header=False
+                total=None,
+                connect=0,
+                read=1,  # a connection that was idle may have ended meanwhile
+                status=0,
+                other=0,
+                redirect=3,
+                allowed_methods=_ONLY_LOOK,
+                respect_retry_after_header=False,
             )
         self._last.status = 0
         answer = request(method, url, **more)
@@ -126,11 +140,12 @@ class WebdavSender:
             raise
         except FileNotFoundError:
             raise NotFoundError(f"{shown}: is not there") from None
-        except urllib3.exceptions.HTTPError as error:
-            raise OutageError(f"{shown}: {str(error)[:500]}") from None
-        except (ValueError, OSError) as error:
-            said = f"{shown}: {str(error)[:500]}"
-            if getattr(self._last, "status", 0) in _FILE_ALONE:
+        except Exception as error:  # it reads what a server says, and raises whatever comes of that
+            said = f"{shown}: {' '.join(str(error).split())[:500] or type(error).__name__}"
+            status = 0 if isinstance(error, urllib3.exceptions.HTTPError) else self._last.status
+            if status in _FILE_ALONE:
+                with self._lock:
+                    self._made.clear()  # somebody may have removed them
                 raise RefusedError(said) from None
             raise OutageError(said) from None
 
@@ -188,8 +203,6 @@ class WebdavSender:
                 self._client.put(hidden, headers={"Content-Length": str(job.bytes)}, data=body)
             found = self._read(hidden)
         except FileNotFoundError:
-            with self._lock:
-                self._made.clear()
             raise RefusedError(f"{shown}: the server said that it has it, and it is not there") from None
         if found != job.crc32c:
             self._client.delete(hidden)
