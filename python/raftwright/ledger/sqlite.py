@@ -260,6 +260,8 @@ class SqliteDatabase(Database):
             connection = self._writer
             self._close_retired()
             if connection is None:
+                if not self._read_only:
+                    continue  # another thread is opening the file anew this moment
                 raise UsageError(f"{self.path}: the ledger is open for reading only")
             try:
                 connection.execute("BEGIN IMMEDIATE")
