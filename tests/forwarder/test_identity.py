@@ -25,7 +25,7 @@ from raftwright.stream import NetworkStore
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(odd=st.text(max_size=80) | st.sampled_from(["22/0", "22/9", "../../etc", "22/0\0", "R22", "raw"]))
+@given(odd=st.text(max_size=80) | st.sampled_from(["22/0", "../../etc", "22/0\0", "/\n", "R22", "raw"]))
 def test_strange_partitions_folders_and_locations_are_refused(odd: str) -> None:
     """D001: compared with the profile; a typed error with the text in it, shortened, and nothing else."""
     camera = find_camera("LSSTComCam")
@@ -34,7 +34,7 @@ def test_strange_partitions_folders_and_locations_are_refused(odd: str) -> None:
         try:
             ask(odd)
         except RaftwrightError as error:
-            assert str(error).isprintable() or "\n" not in str(error)
+            assert str(error).isprintable()
             assert len(str(error)) < 2000
         else:
             assert odd in {*known, "R22"}

@@ -53,7 +53,8 @@ def camera(name_or_path: str | os.PathLike[str] | Camera) -> Camera:
     try:
         status = os.stat(text)
     except FileNotFoundError:
-        raise NotFoundError(f"{text}: there is no such camera file; give the path of one") from None
+        shown = text if text.isprintable() else ascii(text)[1:-1]
+        raise NotFoundError(f"{shown}: there is no such camera file; give the path of one") from None
     except ValueError as error:
         raise NotFoundError(f"{text[:40]!a}: not the path of a file ({error}); give another") from None
     except OSError as error:
