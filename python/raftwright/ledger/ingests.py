@@ -258,7 +258,8 @@ def _found_in(
     # Few are on their way: they are looked up by that, whatever has the order. All else goes image by image,
     # and what would lead elsewhere is hidden.
     few = bool(states) and not set(states or ()) & {"ingested", "removed"}
-    images = _image_parts(transaction, selection, after[0] if after is not None else 0)
+    size = _FIRST_IMAGES if not selection.detectors else max(limit // len(selection.detectors), _FIRST_IMAGES)
+    images = _image_parts(transaction, selection, after[0] if after is not None else 0, size)
     few = few and images is None and selection.ids is None
     if few:
         where.append(UNDER_WAY)
@@ -292,11 +293,14 @@ def _found_in(
         )
 
 
-def _image_parts(transaction: Transaction, selection: _Selection, first: int) -> Iterator[list[int]] | None:
-    """The images of a selection from one on, in their order, few at first; None: it says nothing of them."""
+def _image_parts(
+    transaction: Transaction, selection: _Selection, first: int, size: int
+) -> Iterator[list[int]] | None:
+    """The images of a selection from one on, in their order, `size` at first; None: it says nothing of
+    them."""
     told = (selection.dayobs, selection.obsids, selection.image_ids)
     if selection.instrument is not None and all(each is None for each in told):
-        return _images_of_instrument(transaction, selection.instrument, first)
+        return _images_of_instrument(transaction, selection.instrument, first, size)
     found: set[int] | None = None
     if selection.image_ids is not None:
         found = {image_id for image_id in selection.image_ids if image_id >= first}
@@ -313,23 +317,25 @@ def _image_parts(transaction: Transaction, selection: _Selection, first: int) ->
             rows = transaction.rows(f"SELECT id FROM image WHERE {among} AND id >= ?", (*values, first))
             named.update(row[0] for row in rows)
         found = named if found is None else found & named
-    return None if found is None else _growing(sorted(found))
+    return None if found is None else _growing(sorted(found), size)
 
 
-def _growing(listed: list[int]) -> Iterator[list[int]]:
-    size, begin = _FIRST_IMAGES, 0
+def _growing(listed: list[int], size: int) -> Iterator[list[int]]:
+    begin, size = 0, min(size, _MOST_IMAGES)
     while begin < len(listed):
         yield listed[begin : begin + size]
         begin, size = begin + size, min(4 * size, _MOST_IMAGES)
 
 
-def _images_of_instrument(transaction: Transaction, instrument: str, first: int) -> Iterator[list[int]]:
+def _images_of_instrument(
+    transaction: Transaction, instrument: str, first: int, size: int
+) -> Iterator[list[int]]:
     while True:
         rows = transaction.rows(
             "SELECT id FROM image WHERE instrument = ? AND id >= ? ORDER BY id LIMIT ?",
             (instrument, first, _MOST_IMAGES),
         )
-        yield from _growing([row[0] for row in rows])
+        yield from _growing([row[0] for row in rows], size)
         if len(rows) < _MOST_IMAGES:
             return
         first = rows[-1][0] + 1

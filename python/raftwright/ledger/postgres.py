@@ -83,7 +83,7 @@ _BY_INDEX: Final = "; ".join(
     for name in (
         *("enable_seqscan = off", "enable_hashjoin = off", "enable_mergejoin = off"),
         *("enable_material = off", "enable_bitmapscan = off"),
-        *("plan_cache_mode = force_generic_plan", "jit = off"),
+        "plan_cache_mode = force_generic_plan",
     )
 )
 """Of the connection that writes: all that it looks for has an index, whatever statistics say of a table
@@ -264,7 +264,7 @@ class PostgresDatabase(Database):
         try:
             sets = "; ".join(f"SET {name} = {max(1, int(value))}" for name, value in milliseconds.items())
             # Whatever the server's default is: what was told is in the ledger after a power cut too.
-            connection.execute(f"{sets}; SET synchronous_commit = on; SET timezone = 'UTC'")
+            connection.execute(f"{sets}; SET synchronous_commit = on; SET timezone = 'UTC'; SET jit = off")
             connection.execute("SET default_transaction_isolation = 'read committed'")
         except BaseException:
             connection.close()
