@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -220,3 +221,23 @@ def test_nobody_answers_a_program(archive: Archive, tmp_path: Path) -> None:
     archive.take(1)
     wait_for(lambda: states(archive, "asks") == {"delivered": 1})
     assert out.read_text() == "''"
+
+
+def test_a_full_disk_of_the_host_costs_no_try(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F41: where nothing can be run at all, commands wait; they are no dead letters."""
+    full = [True]
+    make = tempfile.TemporaryFile
+
+    def odd(*arguments: object, **more: object) -> object:
+        if full[0]:
+            raise OSError(28, "No space left on device")
+        return make(*arguments, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", odd)
+    archiver = archive.archiver(commands=[Command(name="touch", run=["true"], backoff=0.1, longest=0.3)])
+    archive.take(1)
+    wait_for(lambda: any("no room" in one for one in archiver.problems()))
+    time.sleep(1.0)
+    assert "failed" not in archive.counts()["command:touch"]
+    full[0] = False
+    wait_for(lambda: archive.counts() == {"command:touch": {"delivered": 9}}, 10, archive.counts)

@@ -75,7 +75,12 @@ class Runner:
     def send(self, row: DeliveryRow) -> Sent:
         """Runs it to its end. Raises CommandError, OutageError where programs cannot be run at all."""
         arguments = self.arguments(row)
-        with tempfile.TemporaryFile() as said:
+        try:
+            said = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, whatever happens
+        except OSError as error:
+            place = tempfile.gettempdir()
+            raise OutageError(f"{place}: no room for what programs say ({error.strerror})") from None
+        with said:
             try:
                 process = self._start(arguments, said.fileno())
             except (FileNotFoundError, PermissionError, NotADirectoryError, ValueError) as error:
