@@ -190,6 +190,23 @@ def test_truncated_files_and_others_are_refused_and_kept(stand: Stand) -> None:
     assert stand.stored() == {name: data}
 
 
+@pytest.mark.parametrize("verify", ["sums", "pixels"])
+def test_a_file_of_another_image_is_refused(stand: Stand, verify: str) -> None:
+    """Its name and its header do not agree; a sum that does not hold is found as well."""
+    name, data = fits()
+    endpoint = stand.start(NULL, settle=0, patience=0.0, verify=verify)
+    stand.hand_over(name.replace("000007", "000008"), data)
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 1
+    stand.hand_over(name, bytes(damaged))
+    wait_for(lambda: endpoint.taken == 2, said=endpoint.status)
+    with stand.register() as register:
+        said = sorted(why for _, why in register.set_aside())
+        assert said[0] == "its header says that it is of MN_O_20261122_000007"
+        assert said[1].endswith("do not hold")
+    assert stand.stored() == {}
+
+
 def test_hostile_names_stay_in_the_buffer_and_are_told(stand: Stand) -> None:
     """Links out of the tree, names that are no text: nothing is followed, nothing stops the others."""
     secret = stand.path / "secret"

@@ -220,7 +220,7 @@ def rerun(
     """Ask once more for what failed. A running endpoint begins with it within a second."""
     del json
     console.command = "endpoint rerun"
-    from raftwright.backbone.receiving.register import STATES
+    from raftwright.backbone.receiving.rows import STATES
 
     states = [each.upper() for each in state or ("FAILURE", "UNKNOWN", "INVALID")]
     wrong = [each for each in states if each not in STATES or each == "PENDING"]

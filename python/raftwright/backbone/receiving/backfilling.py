@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raftwright.backbone.receiving.intake import sums_of
-from raftwright.backbone.receiving.register import Register, State
+from raftwright.backbone.receiving.register import Register
+from raftwright.backbone.receiving.rows import State
 from raftwright.errors import StorageError, UsageError
 
 __all__ = ["Entered", "backfill"]

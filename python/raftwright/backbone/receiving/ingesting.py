@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from raftwright.backbone.receiving.plugins import Item, Plugin, Result
-from raftwright.backbone.receiving.register import End, Register, State
+from raftwright.backbone.receiving.register import Register
+from raftwright.backbone.receiving.rows import End, State
 from raftwright.errors import RaftwrightError
 from raftwright.transfer.outcome import OutageError
 

@@ -21,13 +21,14 @@ from typing import Any, Final, NamedTuple
 
 from raftwright import _core
 from raftwright.backbone.receiving.lists import SUFFIX, read_list
-from raftwright.backbone.receiving.register import FileRow, Register
+from raftwright.backbone.receiving.register import Register
+from raftwright.backbone.receiving.rows import FileRow
 from raftwright.backbone.receiving.watching import TAKING, Candidate
 from raftwright.errors import ConflictError, FormatError, RaftwrightError, StorageError
 from raftwright.ledger.clock import tai
 from raftwright.rawfile.names import FileName
 from raftwright.transfer.directory import DirectorySender
-from raftwright.transfer.outcome import Job, OutageError, RefusedError
+from raftwright.transfer.outcome import Job, OutageError
 from raftwright.transfer.place import Place
 
 __all__ = ["Intake", "Sums", "Taken", "sums_of"]
@@ -73,7 +74,7 @@ class Intake:
         *,
         ingesters: Iterable[str] = (),
         md5: bool = False,
-        verify: bool = True,
+        verify: str = "sums",
         link: bool = True,
         patience: Callable[[], float] = lambda: 600.0,
     ) -> None:
@@ -146,10 +147,12 @@ class Intake:
             if why:
                 return self._refuse(candidate.name, mine, sums, why, begun)
             return self._store(candidate.name, mine, sums, begun)
-        except RefusedError as error:
-            return Taken(candidate.name, "later", str(error))
+        except OutageError:
+            raise
         except StorageError as error:
             raise OutageError(str(error)) from error
+        except RaftwrightError as error:
+            return Taken(candidate.name, "later", str(error))
         except OSError as error:
             raise OutageError(f"{error.filename or self.storage}: {error.strerror}") from error
 
@@ -206,20 +209,25 @@ class Intake:
         return why
 
     def _sums_of(self, mine: Path, fits: Any) -> str:
-        """Whether a whole FITS file is what it says, as far as it says anything."""
-        if not self._verify:
+        """Whether a whole FITS file is what it says, as far as it says anything. Raises FormatError."""
+        if self._verify == "no":
             return ""
+        for hdu in range(len(fits)):
+            if False in fits.sums(hdu):
+                return f"the sums of HDU {hdu} do not hold"
         try:
-            FileName.parse(mine)
+            name = FileName.parse(mine)
         except FormatError:
-            wrong = [hdu for hdu in range(len(fits)) if False in fits.sums(hdu)]
-            return f"the sums of HDU {wrong[0]} do not hold" if wrong else ""
-        from raftwright.rawfile import verify
+            return ""  # no raw file
+        from raftwright.rawfile import open_raw, verify
 
-        report = verify(mine, threads=1)
-        for each in report.findings:
-            if each.severity == "error":
-                return ": ".join(part for part in (each.hdu, each.place, each.problem) if part)
+        said = open_raw(mine, 1).file_header.string("OBSID")
+        if said is not None and said != str(name.image):
+            return f"its header says that it is of {said}"
+        if self._verify == "pixels":
+            for each in verify(mine, threads=1).findings:
+                if each.severity == "error":
+                    return ": ".join(part for part in (each.hdu, each.place, each.problem) if part)
         return ""
 
     # -- places

@@ -14,116 +14,33 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeAlias
-
-import msgspec
+from typing import Any, Final, Self
 
 from raftwright._version import __version__
 from raftwright.backbone.receiving.plugins import Item
+from raftwright.backbone.receiving.rows import (
+    APPLICATION,
+    INTAKE,
+    TABLES,
+    VERSION,
+    End,
+    EventRow,
+    FileRow,
+    State,
+)
 from raftwright.errors import FormatError, NotFoundError, StorageError
 from raftwright.ledger import owners
 from raftwright.ledger.clock import LONGEST_WAIT, tai
 from raftwright.ledger.database import clean, marks, parts
 
-__all__ = ["INTAKE", "LEASE", "STATES", "End", "EventRow", "FileRow", "Register", "State"]
+__all__ = ["LEASE", "Register"]
 
-State: TypeAlias = Literal[
-    "UNTRIED", "RERUN", "PENDING", "SUCCESS", "FAILURE", "UNKNOWN", "IGNORED", "INVALID", "BACKFILL"
-]
-
-STATES: Final[tuple[State, ...]] = (
-    *("UNTRIED", "RERUN", "PENDING", "SUCCESS", "FAILURE", "UNKNOWN", "IGNORED", "INVALID", "BACKFILL"),
-)
-INTAKE: Final = "intake"
-"""What events of the taking in are filed under, where those of an ingester have its name."""
 LEASE: Final = 10.0
 """Seconds that a claim outlives the last sign of life of its owner."""
 
-_APPLICATION: Final = 0x52574E44  # "RWND"
-_VERSION: Final = 1
 _BUSY: Final = 20.0
 _NEVER: Final = 9e15
 """`next_try` of what is not tried again by itself."""
-_TABLES: Final = f"""
-CREATE TABLE file (
-    id INTEGER PRIMARY KEY, relpath TEXT NOT NULL, filename TEXT NOT NULL, crc32c TEXT NOT NULL,
-    adler32 TEXT NOT NULL, md5 TEXT NOT NULL, bytes INTEGER NOT NULL, added_tai REAL NOT NULL,
-    place TEXT NOT NULL, alias_of INTEGER REFERENCES file (id), kept_as TEXT NOT NULL,
-    UNIQUE (relpath, filename, crc32c, adler32, bytes, place));
-CREATE INDEX file_content ON file (crc32c, adler32, bytes);
-CREATE TABLE event (
-    id INTEGER PRIMARY KEY, file_id INTEGER NOT NULL REFERENCES file (id), ingester TEXT NOT NULL,
-    attempt INTEGER NOT NULL, state TEXT NOT NULL, begun_tai REAL NOT NULL, duration REAL,
-    message TEXT NOT NULL, version TEXT NOT NULL, owner TEXT NOT NULL);
-CREATE INDEX event_file ON event (file_id, id);
-CREATE TABLE work (
-    file_id INTEGER NOT NULL REFERENCES file (id), ingester TEXT NOT NULL, state TEXT NOT NULL,
-    attempts INTEGER NOT NULL, since_tai REAL NOT NULL, begun_tai REAL NOT NULL, next_try REAL NOT NULL,
-    owner TEXT NOT NULL, message TEXT NOT NULL,
-    PRIMARY KEY (ingester, file_id)) WITHOUT ROWID;
-CREATE INDEX work_next ON work (ingester, state, file_id);
-CREATE TABLE owner (
-    name TEXT PRIMARY KEY, host TEXT NOT NULL, boot TEXT NOT NULL, pid INTEGER NOT NULL,
-    started INTEGER NOT NULL, renewed REAL NOT NULL) WITHOUT ROWID;
-CREATE TRIGGER event_kept BEFORE DELETE ON event BEGIN SELECT raise(ABORT, 'history is kept'); END;
-CREATE TRIGGER event_fixed BEFORE UPDATE ON event BEGIN SELECT raise(ABORT, 'history is kept'); END;
-CREATE TRIGGER file_kept BEFORE DELETE ON file BEGIN SELECT raise(ABORT, 'history is kept'); END;
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION}
-"""
-
-
-class FileRow(msgspec.Struct, frozen=True):
-    """A file that came: its name below the root and its content are its identity."""
-
-    id: int
-    relpath: str
-    filename: str
-    crc32c: str
-    adler32: str
-    md5: str
-    bytes: int
-    added_tai: float
-    place: str
-    """`storage`, `conflict` or `refused`."""
-    alias_of: int | None
-    """The file that has the same content under another name."""
-    kept_as: str
-    """Its path, where it is not in the storage under its name."""
-
-    @property
-    def name(self) -> str:
-        """Directory and name."""
-        return f"{self.relpath}/{self.filename}" if self.relpath else self.filename
-
-
-class EventRow(msgspec.Struct, frozen=True):
-    """An attempt at a file, or a step of one. Rows are only added."""
-
-    id: int
-    file_id: int
-    ingester: str
-    attempt: int
-    state: str
-    begun_tai: float
-    duration: float | None
-    message: str
-    version: str
-    owner: str
-
-
-class End(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended."""
-
-    file_id: int
-    state: State
-    message: str = ""
-    retry_after: float | None = None
-    """Seconds to the next try; None: none by itself."""
-    counts: bool = True
-    """Whether it counts as a try."""
-
-
 _FILE: Final = "id, relpath, filename, crc32c, adler32, md5, bytes, added_tai, place, alias_of, kept_as"
 _EVENT: Final = "id, file_id, ingester, attempt, state, begun_tai, duration, message, version, owner"
 _OPEN: Final = "('UNTRIED', 'RERUN', 'FAILURE', 'UNKNOWN')"
@@ -173,7 +90,7 @@ class Register:
             run("PRAGMA synchronous = FULL")
             if not tables:
                 self._create()
-            elif found != (_APPLICATION, _VERSION):
+            elif found != (APPLICATION, VERSION):
                 raise FormatError(f"{self.path}: is no register of an endpoint; choose another file")
         except sqlite3.Error as error:
             raise self._failed(error) from None
@@ -183,7 +100,7 @@ class Register:
         run("BEGIN IMMEDIATE")
         if run("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             statement = ""
-            for piece in _TABLES.split(";"):
+            for piece in TABLES.split(";"):
                 statement += piece
                 if sqlite3.complete_statement(statement + ";"):
                     run(statement)
@@ -255,11 +172,12 @@ class Register:
         with self._writing():
             pass
 
-    def _dead(self, run: Callable[..., sqlite3.Cursor]) -> list[str]:
-        """Owners that claim something and live no more."""
+    def _dead(self, run: Callable[..., sqlite3.Cursor], ingester: str) -> list[str]:
+        """Owners that claim something of an ingester and live no more."""
         known = {row[0]: row for row in run("SELECT name, host, boot, pid, started, renewed FROM owner")}
         dead = []
-        for (name,) in run("SELECT DISTINCT owner FROM work WHERE state = 'PENDING'").fetchall():
+        claims = "SELECT DISTINCT owner FROM work WHERE ingester = ? AND state = 'PENDING'"
+        for (name,) in run(claims, (ingester,)).fetchall():
             row = known.get(name)
             if name != self.me.name and (
                 row is None
@@ -396,7 +314,7 @@ class Register:
         """Takes on files whose time has come, the oldest first; also those of ingesters that died."""
         moment = tai()
         with self._writing() as run:
-            for name in self._dead(run):
+            for name in self._dead(run, ingester):
                 for file_id, attempts, begun in run(
                     "SELECT file_id, attempts, begun_tai FROM work WHERE ingester = ? AND owner = ?"
                     " AND state = 'PENDING'",

@@ -22,6 +22,7 @@ from raftwright.errors import RaftwrightError, StorageError
 from raftwright.service import Service
 
 if TYPE_CHECKING:
+    from raftwright.backbone.receiving.following import Follower
     from raftwright.service import Common, Life, Task
 
 __all__ = ["Endpoint", "build"]
@@ -50,6 +51,7 @@ class Endpoint(Service):
         self.intake: Intake | None = None
         self._lease = lease
         self._ingesters: list[Ingester] = []
+        self._follower: Follower | None = None
         self._later: OrderedDict[str, tuple[float, int, str]] = OrderedDict()
         """Files of the buffer that could not be taken: not before when, how often, why."""
         self._odd: dict[bytes, str] = {}
@@ -93,6 +95,17 @@ class Endpoint(Service):
             link=settings.link,
             patience=lambda: self.settings.patience,
         )
+        if settings.transfers is not None:
+            from raftwright.backbone.receiving.following import Follower
+
+            self._follower = Follower(
+                *(settings, self.register, self.metrics),
+                name=self.name,
+                md5=any("md5" in plugin.sums for _, plugin in plugins),
+                entered=self._news.set,
+            )
+            for topic in self._follower.topics:
+                self.task(f"transfers {topic}", self._follower.follow(topic))
         self.task("keep", self._keep)
         self.task("intake", self._take_in, waiting=lambda: float(self.lookout.waiting and 0), patience=120.0)
         for number, (each, plugin) in enumerate(plugins):
@@ -116,6 +129,8 @@ class Endpoint(Service):
 
     def close(self) -> None:
         """Everything that was opened."""
+        if self._follower is not None:
+            self._follower.close()
         for ingester in self._ingesters:
             with contextlib.suppress(Exception):
                 ingester.close()
@@ -164,7 +179,13 @@ class Endpoint(Service):
             due, tries, _ = self._later.get(candidate.name, (0.0, 0, ""))
             if now < due:
                 continue
-            taken = self.intake.take(candidate)
+            try:
+                taken = self.intake.take(candidate)
+            except (RaftwrightError, OSError):
+                raise
+            except Exception as error:  # one file must not stop the others
+                _log.error("%s: %s: %s", candidate.name, type(error).__name__, error, exc_info=error)
+                taken = Taken(candidate.name, "later", f"{type(error).__name__}: {error}")
             done.append(taken)
             self._count(taken, tries)
         self._looked = True
@@ -221,7 +242,10 @@ class Endpoint(Service):
         """Tasks read what may change each time."""
 
     def obey(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`rerun`, with `ingester` and `name` if not all: asks once more for what failed."""
+        """`rerun`, with `ingester` and `name` if not all: asks once more for what failed. `replay`: looks at
+        the dead letters of transfers once more."""
+        if command == "replay" and self._follower is not None:
+            return self._follower.replay()
         if command == "rerun" and self.register is not None:
             name, ingester = arguments.get("name"), arguments.get("ingester")
             asked = self.register.rerun(
@@ -244,6 +268,8 @@ class Endpoint(Service):
         """See `Service`."""
         said = [self._trouble] if self._trouble else []
         said += [f"{each.name}: {one}" for each in self._ingesters for one in each.problems()]
+        if self._follower is not None:
+            said += self._follower.problems()
         if self._odd:
             first = next(iter(self._odd))
             said.append(

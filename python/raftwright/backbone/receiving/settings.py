@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
+from raftwright.backbone.receiving.transfers import Transfers
 from raftwright.errors import FormatError
 from raftwright.service.units import Period, Seconds
 from raftwright.transfer.place import Name
@@ -76,12 +77,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     appears by rename, as the hand-off does it."""
     patience: Seconds = 600.0
     """A FITS file that is cut short may be one that is still being written: it is refused after so long."""
-    verify: bool = True
-    """Whether the sums of raw FITS files, and every pixel, are checked before they are stored."""
+    verify: Literal["sums", "pixels", "no"] = "sums"
+    """What is looked at in a FITS file before it is stored: its sums (and whose image a raw file says it is);
+    or all that `raftwright verify` looks at, every pixel too, which takes some ten times as long."""
     link: bool = True
     """Whether files may be moved by link within one file system; else they are copied and read back."""
     exclude: _Patterns = msgspec.field(default_factory=lambda: ["*.tmp", "*.part", "*.partial", "*~", ".*"])
     """Names in the buffer that are left alone."""
+    transfers: Transfers | None = None
+    """Messages of Rucio that tell of files which arrive in the storage by themselves."""
     most: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     """Files of the buffer that are kept in mind at a time."""
 
