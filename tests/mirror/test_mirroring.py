@@ -14,10 +14,10 @@ from mirror_stand import Stand, wait_for
 
 @pytest.mark.parametrize("watch", ["always", "never"])
 def test_new_changed_renamed_and_deleted(stand: Stand, watch: str) -> None:
-    """D173, N37: each is found within moments, with notices and without; a version is kept of what changed."""
+    """D173, N37: each is found within moments, with notices and without; what changed is kept."""
     stand.write("20261122/a.fits", b"first")
     stand.write("20261122/b.fits", b"b" * 3000)
-    with stand.mirror(watch=watch, deleted="mark") as mirror:
+    with stand.mirror(watch=watch, deleted="mark", gone_after=2.0) as mirror:
         wait_for(stand.same, why=mirror.status)
         stand.write("20261122/late/c.fits", b"c")
         wait_for(stand.same, why=mirror.status)
@@ -93,7 +93,7 @@ def test_a_new_file_is_there_within_a_second(stand: Stand) -> None:
         begun = time.monotonic()
         stand.write("deep/new/directory/x.fits", b"in a directory that is new")
         wait_for(lambda: "deep/new/directory/x.fits" in stand.there(), why=mirror.status)
-        assert time.monotonic() - begun < 6.0
+        assert time.monotonic() - begun < 1.0
 
 
 def test_content_that_changes_in_place_without_notices(stand: Stand) -> None:
@@ -140,7 +140,8 @@ def test_a_content_that_no_time_gives_away_is_found_by_its_sum(stand: Stand) -> 
     path.write_bytes(b"BBBB")
     manifest = Manifest(stand.manifest)
     with manifest.transaction() as run:
-        run("UPDATE entry SET mtime = ?, ctime = ?, inode = ?", (facts_of(path.stat()).mtime, facts_of(path.stat()).ctime, path.stat().st_ino))  # fmt: skip
+        now = facts_of(path.stat())
+        run("UPDATE entry SET mtime = ?, ctime = ?, inode = ?", (now.mtime, now.ctime, now.inode))
     manifest.close()
     stand.once()
     assert stand.there() == {"a.fits": b"AAAA"}
@@ -219,7 +220,8 @@ def test_a_name_becomes_a_directory_and_back(stand: Stand) -> None:
     stand.once()
     assert stand.there() == {"name": b"a file again"}
     kept = stand.far / ".versions" / "name"
-    assert sorted(os.listdir(kept / "below" / "file")) and any(entry.is_symlink() for entry in kept.iterdir())
+    assert os.listdir(kept / "below" / "file")
+    assert any(entry.is_symlink() for entry in kept.iterdir())
 
 
 def test_a_directory_that_goes_while_it_is_walked(stand: Stand) -> None:

@@ -97,6 +97,9 @@ class Finder:
         self._between = between
         self._excluded = re.compile("|".join(map(fnmatch.translate, settings.exclude)) or r"(?!)")
         self._first = manifest.word("first") != "done"
+        self._hinted = False
+        """A directory is read because of a notice: its files are new, and writers that are known to be gone
+        need not be waited for."""
         self._now = Pass(full=True)
 
     # -- passes
@@ -213,7 +216,6 @@ class Finder:
 
     def _compare_files(self, one: Directory, files: list[tuple[str, os.stat_result]]) -> None:
         entries = self.manifest.of_directory(one.id)
-        due = time.monotonic() + self.settings.settle
         for name, found in files:
             if self._left_out(name):
                 continue
@@ -222,8 +224,9 @@ class Finder:
             if entry is None:
                 self._now.new += 1
                 renamed = not self._first and self.manifest.was(facts)  # then it is what it was
-                when = time.monotonic() if renamed else due
-                self.manifest.found(one.id, name, facts, when, int(self._first))
+                quick = self._hinted and self.tree.knows_writers(found)
+                pause = 0.0 if renamed else self.settings.calm if quick else self.settings.settle
+                self.manifest.found(one.id, name, facts, time.monotonic() + pause, int(self._first))
             else:
                 self._judge(entry, facts, written=False)
         gone = [entry for entry in entries.values() if entry.state != "gone"]
@@ -302,7 +305,7 @@ class Finder:
         if found is not None and stat.S_ISDIR(found.st_mode):
             if name not in one.names:
                 one.names.add(name)
-            self._walk(path, full=path not in self.directories)
+            self._walk_hinted(path, full=path not in self.directories)
             return
         if path in self.directories:
             self._forget(path)
@@ -329,8 +332,15 @@ class Finder:
                 before = self.directories.get("/".join(parts[: depth - 1]))
                 if before is not None and found is not None and stat.S_ISDIR(found.st_mode):
                     before.names.add(parts[depth - 1])
-                    self._walk(above, full=True)
+                    self._walk_hinted(above, full=True)
                 return
+
+    def _walk_hinted(self, path: str, *, full: bool) -> None:
+        before, self._hinted = self._hinted, self.watches is not None
+        try:
+            self._walk(path, full)
+        finally:
+            self._hinted = before
 
     # -- watches
 

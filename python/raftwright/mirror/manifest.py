@@ -429,7 +429,7 @@ class Manifest:
             entry_of(row)
             for row in self.rows(
                 f"SELECT {ENTRY} WHERE entry.state = 'gone' AND entry.far = 'there' AND entry.gone <= ?"
-                " ORDER BY entry.id LIMIT ?",
+                " ORDER BY entry.gone LIMIT ?",
                 (time.monotonic() - seconds, most),
             )
         ]

@@ -39,7 +39,7 @@ _TICK: Final = 0.2
 _NOTICES: Final = 500
 """That are taken in at a time."""
 _LIVE: Final = 60.0
-_TIDY: Final = 5.0
+_TIDY: Final = 1.0
 _LISTED: Final = 100
 
 

@@ -24,6 +24,8 @@ _LONGEST: Final = 64 << 10
 _DATE: Final = rb"(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[\d+\] )?"
 _ITEM: Final = re.compile(_DATE + rb"([<>ch.])([fdLDS])[A-Za-z.+? ]{7,9} (.+)\Z", re.DOTALL)
 _DELETED: Final = re.compile(_DATE + rb"(?:\*deleting  +|deleting )(.+)\Z", re.DOTALL)
+_HEAD: Final = 1024
+"""Bytes at the begin of a log by which it is known again."""
 _ESCAPE: Final = re.compile(rb"\\#([0-3][0-7][0-7])")
 
 
@@ -74,13 +76,10 @@ class RsyncLogs:
 
     def _read(self, path: str) -> Iterator[list[str]]:
         key = os.fsencode(path)
-        known = self._manifest.rows("SELECT inode, offset FROM log WHERE path = ?", (key,))
         try:
             with open(path, "rb") as stream:
-                now = os.fstat(stream.fileno())
-                offset = (
-                    known[0][1] if known and known[0][0] == now.st_ino and known[0][1] <= now.st_size else 0
-                )
+                head = stream.read(_HEAD)
+                offset = self._begin(key, head, os.fstat(stream.fileno()).st_size)
                 stream.seek(offset)
                 while piece := stream.read(_STEP):
                     end = piece.rfind(b"\n") + 1
@@ -95,9 +94,16 @@ class RsyncLogs:
                     yield [f"{self._below}/{name}" if self._below else name for name in names]
                     offset += end
                     with self._manifest.transaction() as run:
-                        run("INSERT OR REPLACE INTO log VALUES (?, ?, ?)", (key, now.st_ino, offset))
+                        run("INSERT OR REPLACE INTO log VALUES (?, ?, ?)", (key, offset, head[:offset]))
                     stream.seek(offset)
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
             raise StorageError(error.errno, f"the log cannot be read ({error.strerror})", path) from None
+
+    def _begin(self, key: bytes, head: bytes, size: int) -> int:
+        """Where to read on; at its begin where it is another file than before, or was cut."""
+        known = self._manifest.rows("SELECT offset, head FROM log WHERE path = ?", (key,))
+        if not known or known[0][0] > size or not head.startswith(known[0][1]):
+            return 0
+        return int(known[0][0])

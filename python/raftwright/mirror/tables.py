@@ -54,6 +54,7 @@ CREATE TABLE entry(
 CREATE INDEX entry_due ON entry(priority, due) WHERE state = 'waiting';
 CREATE INDEX entry_state ON entry(state);
 CREATE INDEX entry_inode ON entry(inode) WHERE state = 'gone';
+CREATE INDEX entry_gone ON entry(gone) WHERE state = 'gone' AND far = 'there';
 CREATE INDEX entry_changed ON entry(changed);
 CREATE INDEX entry_ingest ON entry(ingest, ingest_due) WHERE ingest <> '';
 CREATE TABLE version(
@@ -62,7 +63,7 @@ CREATE TABLE version(
   crc32c TEXT NOT NULL, why TEXT NOT NULL, state TEXT NOT NULL, kept_tai REAL NOT NULL, kept REAL NOT NULL,
   removed_tai REAL, UNIQUE(entry, number));
 CREATE INDEX version_kept ON version(why, state, kept);
-CREATE TABLE log(path BLOB PRIMARY KEY, inode INTEGER NOT NULL, offset INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE log(path BLOB PRIMARY KEY, offset INTEGER NOT NULL, head BLOB NOT NULL) WITHOUT ROWID;
 """
 # entry.state: waiting (to be settled and brought), sending, mirrored, skipped, failed, conflict, gone.
 # entry.far:   '' (nothing of it there), there, moved (renamed with another entry), marked, removed.

@@ -38,8 +38,9 @@ class Tidier:
         if self._settings.deleted == "keep":
             return 0
         done = 0
-        if not self._brakes():
-            for entry in self._manifest.vanished(self._settings.gone_after, _AT_A_TIME):
+        vanished = self._manifest.vanished(self._settings.gone_after, _AT_A_TIME)
+        if not vanished or not self._brakes():
+            for entry in vanished:
                 try:
                     self._bringer.set_aside(entry, "deleted")
                 except NotFoundError:

@@ -210,6 +210,10 @@ class Tree:
         finally:
             os.close(descriptor)
 
+    def knows_writers(self, found: os.stat_result) -> bool:
+        """Whether `being_written` knows, of a file that was looked at."""
+        return self.kind in _LEASES and os.geteuid() in (0, found.st_uid)
+
     def being_written(self, descriptor: int) -> bool:
         """Whether somebody on this machine has the file open for writing, as far as that can be known: a
         lease for reading is refused then."""
