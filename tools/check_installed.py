@@ -41,7 +41,7 @@ def main() -> None:
     import raftwright.errors
 
     assert importlib.metadata.version("raftwright") == raftwright.__version__
-    for extra in ("PIL", "fitsio", "pytest", "sqlalchemy", "psycopg", "confluent_kafka", "boto3"):
+    for extra in ("PIL", "fitsio", "pytest", "sqlalchemy", "psycopg", "confluent_kafka", "boto3", "lsst"):
         assert importlib.util.find_spec(extra) is None, (
             f"{extra} is here: this is no environment without extras"
         )
@@ -53,6 +53,18 @@ def main() -> None:
             import_module(module)
         except raftwright.errors.MissingExtraError as error:  # any other error is one
             wanting.append((module, str(error)))
+
+    from raftwright.transfer.place import Place
+    from raftwright.transfer.sender import sender_of
+
+    for kind, root in (("s3", "s3://bucket"), ("webdav", "https://example.org/x")):
+        try:
+            sender_of(Place(name="far", kind=kind, root=root))
+        except raftwright.errors.MissingExtraError as error:
+            said = str(error)
+        else:
+            said = "nothing"
+        assert f"raftwright[{kind}]" in said, f"a way to {root} without the extra that it needs says {said}"
 
     build = json.loads(run("info", "--build", "--json"))["build"]
     for page in PAGES:

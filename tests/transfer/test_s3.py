@@ -15,6 +15,7 @@ from raftwright.errors import ConflictError
 from raftwright.rawfile.standing import digest
 from raftwright.transfer.outcome import Job, OutageError, RefusedError
 from raftwright.transfer.s3 import S3Sender
+from raftwright.transfer.targets import partial
 
 pytest.importorskip("moto", reason="moto is not installed: pip install 'raftwright[test]'")
 pytest.importorskip("lsst.resources", reason="lsst-resources is not installed: pip install 'raftwright[s3]'")
@@ -185,3 +186,87 @@ def test_an_image_in_a_bucket(archive: Archive, bucket: Bucket) -> None:
     order = [Path(event.subject).name for event in ended]
     for fits in [entry for entry in order if entry.endswith(".fits")]:
         assert order.index(fits) > order.index(fits.replace(".fits", ".json"))
+
+
+def test_staged_objects(bucket: Bucket, source: Path) -> None:
+    """D136: under a hidden name first, read back, then copied where its own is free; nothing is left."""
+    sender = S3Sender(bucket.to(staged=True, verify="read", timeout=20.0))
+    assert sender.send(job(source, "d/x.fits")).how == "put"
+    assert bucket.keys() == ["raw/d/x.fits"]
+    assert bucket.get("raw/d/x.fits") == source.read_bytes()
+    assert sender.send(job(source, "d/x.fits")).how == "there already"
+    bucket.put("raw/d/y.fits", b"other")
+    with pytest.raises(ConflictError):
+        sender.send(job(source, "d/y.fits"))
+    assert bucket.get("raw/d/y.fits") == b"other"
+
+
+def test_a_staged_object_that_goes_bad(bucket: Bucket, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D136: what is read back is not what was sent: never under its name, not kept, and sent anew."""
+    sender = S3Sender(bucket.to(staged=True, verify="read", timeout=20.0))
+    real = sender._put
+
+    def corrupt(one: Job, key: str) -> tuple[str, int]:
+        done = real(one, key)
+        content = bucket.get(key)
+        bucket.put(key, bytes([content[0] ^ 1]) + content[1:])
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sender, "_put", corrupt)
+        with pytest.raises(RefusedError, match="not kept"):
+            sender.send(job(source, "d/x.fits"))
+    assert bucket.keys() == []
+    assert sender.send(job(source, "d/x.fits")).how == "put"
+
+
+def test_a_staged_object_that_somebody_left(bucket: Bucket, source: Path) -> None:
+    """D137: killed after the upload: the next try looks at it and copies it; a bad one is put anew."""
+    sender = S3Sender(bucket.to(staged=True, verify="read", timeout=20.0))
+    wanted = job(source, "d/x.fits")
+    hidden = f"raw/d/{partial(wanted)}"
+    bucket.put(hidden, source.read_bytes())
+    sent = sender.send(wanted)
+    assert (sent.how, sent.bytes) == ("resumed", 0)
+    assert sender.remove("d/x.fits")
+    bucket.put(hidden, source.read_bytes()[:-1] + b"?")
+    assert sender.send(wanted).how == "put"
+    assert bucket.keys() == ["raw/d/x.fits"]
+    assert bucket.get("raw/d/x.fits") == source.read_bytes()
+
+
+def test_a_copy_by_the_server_that_is_none(
+    bucket: Bucket, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is set aside, so that the name is free for the next try."""
+    sender = S3Sender(bucket.to(staged=True, verify="read", timeout=20.0))
+    real = sender._parts.copy
+
+    def spoil(origin: str, key: str, size: int) -> None:
+        real(origin, key, size)
+        if key.endswith("/x.fits"):
+            bucket.put(key, bytes(size))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sender._parts, "copy", spoil)
+        with pytest.raises(RefusedError, match="not what it copied"):
+            sender.send(job(source, "d/x.fits"))
+    assert bucket.keys() == ["raw/.damaged/d/x.fits.1"]
+    assert sender.send(job(source, "d/x.fits")).how == "put"
+
+
+def test_large_copies_by_the_server(
+    bucket: Bucket, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is too large for one copy goes in parts."""
+    from raftwright.transfer import bucket_parts
+
+    large = tmp_path / "large.fits"
+    large.write_bytes(os.urandom(12 << 20))
+    monkeypatch.setattr(bucket_parts, "LARGEST", 6 << 20)
+    monkeypatch.setattr(bucket_parts, "_COPIED", 5 << 20)
+    sender = S3Sender(bucket.to(staged=True, verify="read", timeout=20.0))
+    assert sender.send(job(large, "d/x.fits")).how == "put"
+    assert bucket.get("raw/d/x.fits") == large.read_bytes()
+    assert sender.set_aside("d/x.fits", "damaged") == ".damaged/d/x.fits.1"
+    assert bucket.get("raw/.damaged/d/x.fits.1") == large.read_bytes()

@@ -46,9 +46,8 @@ class Endpoint(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def place(self) -> Place:
         """As whoever brings files there is told."""
-        if self.custodial and self.immutable == "never":
-            return msgspec.structs.replace(self, immutable="auto")
-        return self
+        immutable = "auto" if self.custodial and self.immutable == "never" else self.immutable
+        return msgspec.structs.replace(self, immutable=immutable, staged=self.kind == "s3")
 
 
 class Scrub(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

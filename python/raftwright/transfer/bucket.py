@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from raftwright import _core
-from raftwright.errors import MissingExtraError
 from raftwright.transfer.bodies import Body
+from raftwright.transfer.extras import need
 from raftwright.transfer.outcome import OutageError, RefusedError
 from raftwright.transfer.targets import check_text, checked
 from raftwright.transfer.throttle import Throttle
@@ -47,11 +46,7 @@ class Bucket:
     """Raises MissingExtraError without the extra `s3`."""
 
     def __init__(self, place: Place) -> None:
-        for module in ("boto3", "lsst.resources"):
-            if importlib.util.find_spec(module.split(".")[0]) is None:
-                raise MissingExtraError(
-                    f"destination {place.name}: needs {module}; pip install 'raftwright[s3]'"
-                )
+        need(f"destination {place.name}", "s3", "boto3", "lsst.resources")
         self.place = place
         self.profile, _, self.name = urlsplit(place.root).netloc.rpartition("@")
         self.throttle = Throttle(place.bandwidth)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import itertools
 import threading
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from raftwright import _core
-from raftwright.errors import ConflictError, MissingExtraError, NotFoundError, RaftwrightError
+from raftwright.errors import ConflictError, NotFoundError, RaftwrightError
 from raftwright.transfer.bodies import Body
 from raftwright.transfer.claims import Claims
+from raftwright.transfer.extras import need
 from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent
 from raftwright.transfer.pouring import NewFile
 from raftwright.transfer.sources import checked_source
@@ -54,11 +54,7 @@ class WebdavSender:
     """See `Sender`. Raises MissingExtraError without the extra `webdav`."""
 
     def __init__(self, destination: Place) -> None:
-        for module in ("lsst.resources", "urllib3"):
-            if importlib.util.find_spec(module.split(".")[0]) is None:
-                raise MissingExtraError(
-                    f"destination {destination.name}: needs {module}; pip install 'raftwright[webdav]'"
-                )
+        need(f"destination {destination.name}", "webdav", "lsst.resources", "urllib3")
         self._place = destination
         self._root = destination.root.rstrip("/")
         self._throttle = Throttle(destination.bandwidth)
