@@ -13,6 +13,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,6 +62,8 @@ class Lanes:
         metrics: Metrics,
     ) -> None:
         self._ledger = ledger
+        self._lock = threading.Lock()
+        self._under_way: dict[tuple[str, str, str], Future[Sent]] = {}
         self._lanes: dict[str, Lane] = {}
         self.senders: dict[str, Sender] = {}
         """By the names of the endpoints."""
@@ -134,13 +137,32 @@ class Lanes:
         if "sidecar" in endpoint.what:
             for path, _ in before(row):
                 self._sidecar_first(endpoint, row, path)
-        return self._one(endpoint, row)
+        return self._together(endpoint, row)
 
     def _sidecar_first(self, endpoint: Endpoint, raw: DeliveryRow, path: str) -> None:
         """Whoever sees a file there has its header: one that is on its way goes with the file."""
         for row in self._ledger.read(_BESIDE, (raw.image_id, raw.destination, path)):
-            beside = {"path": path, "target": row[0], "bytes": row[1], "crc32c": row[2]}
-            self._one(endpoint, msgspec.structs.replace(raw, **beside))
+            values = {"path": path, "target": row[0], "bytes": row[1], "crc32c": row[2]}
+            self._together(endpoint, msgspec.structs.replace(raw, **values))
+
+    def _together(self, endpoint: Endpoint, row: DeliveryRow) -> Sent:
+        """Brings a file, once for all threads that want it there now."""
+        with self._lock:
+            mine = _key(row) not in self._under_way
+            result = self._under_way.setdefault(_key(row), Future())
+        if not mine:
+            return result.result(endpoint.timeout)
+        try:
+            sent = self._one(endpoint, row)
+        except BaseException as error:
+            result.set_exception(error)
+            raise
+        else:
+            result.set_result(sent)
+            return sent
+        finally:
+            with self._lock:
+                del self._under_way[_key(row)]
 
     def _one(self, endpoint: Endpoint, row: DeliveryRow) -> Sent:
         sender = self.senders[endpoint.name]
@@ -204,6 +226,11 @@ class Lanes:
                     return
                 copy.unlink()
             yield None
+
+
+def _key(row: DeliveryRow) -> tuple[str, str, str]:
+    """What is brought where."""
+    return row.destination, row.target, row.crc32c
 
 
 def _holds(row: DeliveryRow) -> bool:

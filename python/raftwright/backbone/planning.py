@@ -55,6 +55,8 @@ class Planner:
         self._lock = threading.Lock()
         self.refused: dict[str, str] = {}
         """Files that cannot have a name at an endpoint, and why."""
+        self.unverified: set[int] = set()
+        """Images with files that nobody has found to hold for long."""
 
     @property
     def waiting(self) -> int:
@@ -78,6 +80,7 @@ class Planner:
         """The ledger is another."""
         with self._news:
             self._waiting.clear()
+            self.unverified.clear()
             self._news.notify()
         with self._lock:
             self._images.clear()
@@ -110,9 +113,13 @@ class Planner:
         now = time.monotonic()
         with self._news:
             for image_id, since in some:
-                if image_id in later and now - since < _PATIENCE:
+                if image_id not in later:
+                    self.unverified.discard(image_id)
+                elif now - since < _PATIENCE:
                     pause = min(_LONGEST, max(0.1, (now - since) / 2))
                     self._waiting.setdefault(image_id, (now + pause, since))
+                elif len(self.unverified) < _REMEMBERED:
+                    self.unverified.add(image_id)
         return new
 
     def plan(self, image_ids: Collection[int]) -> int:

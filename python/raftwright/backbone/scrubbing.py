@@ -179,13 +179,12 @@ class Scrubber:
         return False
 
     def _bad(self, row: ReplicaRow, state: str, reason: str) -> None:
-        self._count(state)
         _log.error("%s: %s: %s: %s", self.endpoint.name, row.target, state, reason)
-        ours = (self._ledger.replicas.damaged if state == "damaged" else self._ledger.replicas.lost)(
-            row, reason
-        )
-        if ours:
+        replicas = self._ledger.replicas
+        say = replicas.damaged if state == "damaged" else replicas.lost
+        if say(row, reason):
             self._found(row, state, reason)
+        self._count(state)
 
     def _count(self, what: str) -> None:
         self._files[what].add()

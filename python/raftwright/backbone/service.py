@@ -370,7 +370,14 @@ class HandOff(Service):
         for name, scrubber in self.scrubbers.items():
             if scrubber.trouble:
                 said.append(f"{name} cannot be scrubbed: {scrubber.trouble}")
-        if self.lanes is not None and self.planner.refused:
+        if self.lanes is None:
+            return said
+        if self.planner.unverified:
+            said.append(
+                f"{len(self.planner.unverified)} images have files that nobody has found to hold in the "
+                "archive; does an archiver run?"
+            )
+        if self.planner.refused:
             key, why = next(iter(self.planner.refused.items()))
             said.append(f"{len(self.planner.refused)} files cannot be handed over, {key}: {why}")
         return said

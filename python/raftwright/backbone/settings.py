@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     custodial: Annotated[int, Meta(ge=0, le=1000)] = 0
     """So many of them have to be custodial."""
     scrub: Scrub = msgspec.field(default_factory=Scrub)
-    sweep: Period = 600.0
+    sweep: Period = 3600.0
     """Between two comparisons of all files with all endpoints."""
     backlog: Period = 600.0
     """What has waited for so long goes after what is new, the oldest first."""
