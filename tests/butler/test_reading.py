@@ -242,8 +242,11 @@ def test_nothing_is_put(get: Callable[..., Any], opened: Open) -> None:
     raw = get()
     repository = opened()
     where = {key: WHERE[key] for key in ("instrument", "exposure")}
-    with pytest.raises(Exception, match="raws are ingested as the files that they are"):
+    with pytest.raises(Exception, match="serialize") as caught:
         repository.butler.put(raw, "raw", run="LSSTCam/raw/all", detector=5, **where)
+    assert isinstance(caught.value.__cause__, UsageError)
+    assert "ingested as the files that they are" in str(caught.value.__cause__)
+    assert len(repository.find("LSSTCam")) == 3
 
 
 def test_no_guider_file(tmp_path: Path) -> None:

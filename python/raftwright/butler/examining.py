@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Mapping
@@ -11,13 +12,11 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from raftwright import _core
 from raftwright.butler.incoming import Incoming, Outcome
 from raftwright.butler.software import ResourcePath
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError, UsageError
 from raftwright.events.codes import OodsStatus
 from raftwright.ledger.images import exposure_id
-from raftwright.rawfile.header import Header
 from raftwright.rawfile.names import FileName, ImageName, check_path, sidecar_path
 from raftwright.rawfile.newest import newest_header, newest_sidecar
 from raftwright.rawfile.read import open_raw
@@ -32,7 +31,10 @@ __all__ = ["Found", "examine", "header_of", "identify"]
 _SCHEMES: Final = ("s3", "http", "https", "dav", "davs", "gs")
 _LONGEST: Final = 4096
 _IDENTITY: Final = ("OBSID", "RAFTBAY", "CCDSLOT")
-_RECORDS: Final = {name.ljust(8).encode(): name for name in _IDENTITY}
+_SIMPLE: Final = b"SIMPLE  =                    T"
+_BLOCK: Final = 2880
+_HEAD: Final = 8 * _BLOCK
+"""Of a file: what says whose it is stands in it."""
 
 
 class Found(msgspec.Struct, frozen=True, eq=False):
@@ -45,28 +47,29 @@ class Found(msgspec.Struct, frozen=True, eq=False):
     camera: Camera
     detector: Detector
     exposure: int
-    path: Path | None
-    """None where it is no local file."""
+    version: int
+    local: str
+    """Path; empty where it is no local file."""
     uri: str
     """As a repository keeps it."""
+
+    @property
+    def path(self) -> Path | None:
+        """None where it is no local file."""
+        return Path(self.local) if self.local else None
 
     @property
     def key(self) -> tuple[str, str, int, int]:
         """What it is a file of."""
         return self.incoming.kind, self.camera.name, self.exposure, self.detector.id
 
-    @property
-    def version(self) -> int:
-        """See `Incoming`."""
-        return self.incoming.version
-
 
 def identify(repository: Repository, number: int, incoming: Incoming) -> Found | Outcome:
     """Image, camera and detector, by the name and what the caller says; an outcome where it is none of the
     repository's."""
     try:
-        path, uri = _place(incoming.path)
-        image, stem = _identity(incoming)
+        local, uri = _place(incoming.path)
+        image, stem, version = _identity(incoming)
     except (FormatError, UsageError) as error:
         return Outcome(state="unsupported", code=OodsStatus.METADATA_FAILURE, reason=str(error))
     camera = repository.camera_of(image)
@@ -75,34 +78,39 @@ def identify(repository: Repository, number: int, incoming: Incoming) -> Found |
         reason = f"{image}: none of this repository's cameras ({have}) makes images {image.source}_…"
         return Outcome(state="unsupported", code=OodsStatus.METADATA_FAILURE, reason=reason)
     try:
-        detector = camera.detector(stem)
+        detector = _detectors(camera).get(stem) or camera.detector(stem)
     except NotFoundError as error:
         return Outcome(state="failed", code=OodsStatus.METADATA_FAILURE, reason=f"{image}: {error}")
     exposure = exposure_id(image)
     if exposure == 0:
         reason = f"{image}: has no exposure number: its controller or sequence number is none that has one"
         return Outcome(state="unsupported", code=OodsStatus.METADATA_FAILURE, reason=reason)
-    return Found(number, incoming, image, camera, detector, exposure, path, uri)
+    return Found(number, incoming, image, camera, detector, exposure, version, local, uri)
 
 
-def _place(text: str) -> tuple[Path | None, str]:
-    """A local path or None, and a URI. Raises UsageError."""
+@functools.lru_cache(maxsize=32)
+def _detectors(camera: Camera) -> dict[str, Detector]:
+    return {detector.file_stem: detector for detector in camera.detectors}
+
+
+def _place(text: str) -> tuple[str, str]:
+    """A local path or nothing, and a URI. Raises UsageError."""
     shown = ascii(text)[:200]
     check_path(text)
     if not 0 < len(text) <= _LONGEST or "\n" in text or "\r" in text:
         raise UsageError(f"{shown}: is no path of a file")
     scheme = urlsplit(text).scheme if "://" in text[:16] else ""
     if scheme in _SCHEMES:
-        return None, text
+        return "", text
     if scheme:
         raise UsageError(f"{shown}: files are read by {', '.join(_SCHEMES)}, and by plain paths")
     if not text.startswith("/") or ".." in text.split("/"):
         raise UsageError(f"{shown}: has to be an absolute path without `..`")
-    return Path(text), f"file://{quote(text)}"
+    return text, f"file://{quote(text)}"
 
 
-def _identity(incoming: Incoming) -> tuple[ImageName, str]:
-    """Raises FormatError."""
+def _identity(incoming: Incoming) -> tuple[ImageName, str, int]:
+    """Image, detector, version. Raises FormatError."""
     if incoming.obsid and incoming.detector:
         image, stem = ImageName.parse(incoming.obsid), incoming.detector
     else:
@@ -112,23 +120,23 @@ def _identity(incoming: Incoming) -> tuple[ImageName, str]:
     except FormatError:
         if image is None:
             raise
-        return image, stem
+        return image, stem, 1
     if name.guider != (incoming.kind == "guider"):
         raise FormatError(f"{incoming.name}: its name does not say that it is a {incoming.kind} file")
     found = f"{name.raft}_{name.slot}"
     if image is not None and (image, stem) != (name.image, found):
         raise FormatError(f"{incoming.name}: is announced as {image} {stem[:40]}; its name says otherwise")
-    return name.image, found
+    return name.image, found, name.version
 
 
 def examine(found: Found) -> Outcome | None:
-    """Looks at the file itself: size, structure to its end, and that its header names the image and detector
-    that its name does. None where all is well."""
+    """Looks at the file itself: its size, that its header names the image and detector that its name does,
+    and, where nobody has announced a checksum of it, its structure to the end. None where all is well."""
     try:
-        if found.path is None:
+        if not found.local:
             _examine_remote(found)
         else:
-            _examine_local(found, found.path)
+            _examine_local(found)
     except StorageError as error:
         reason = f"{error.filename or found.incoming.path}: {error.strerror}"
         return Outcome(state="failed", code=OodsStatus.INGEST_FAILURE, reason=reason, again=True)
@@ -147,36 +155,48 @@ def _examine_remote(found: Found) -> None:
     _check_size(found, size)
 
 
-def _examine_local(found: Found, path: Path) -> None:
+def _examine_local(found: Found) -> None:
+    path = found.local
     try:
         status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError(f"{path}: is no file")
+        _check_size(found, status.st_size)
+        with open(path, "rb", buffering=0) as stream:
+            head = stream.read(_HEAD)
     except OSError as error:
-        raise StorageError(error.errno, f"cannot be read: {error.strerror}", str(path)) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise FormatError(f"{path}: is no file")
-    _check_size(found, status.st_size)
-    said = _header(path)
+        raise StorageError(error.errno, f"cannot be read: {error.strerror}", path) from error
+    announced = found.incoming.crc32c and found.incoming.bytes >= 0
+    if not announced or not head.startswith(_SIMPLE) or status.st_size % _BLOCK:
+        # The core says what is wrong with it. What was announced with size and sum was looked at before.
+        head = open_raw(path, 1, camera=found.camera).file_header.text
+    said = {name: text for name in _IDENTITY if (text := _text_of(head, name))}
     if said.get("OBSID", str(found.image)) != str(found.image):
         raise FormatError(f"{path}: its header says {said['OBSID'][:60]!r}, its name {found.image}")
     stem = f"{said.get('RAFTBAY')}_{said.get('CCDSLOT')}"
-    if len(said) == len(_IDENTITY) and stem not in (found.detector.file_stem, found.detector.name):
+    if (
+        "RAFTBAY" in said
+        and "CCDSLOT" in said
+        and stem not in (found.detector.file_stem, found.detector.name)
+    ):
         raise FormatError(
             f"{path}: its header says detector {stem[:40]}, its name {found.detector.file_stem}"
         )
 
 
-def _header(path: Path) -> dict[str, str]:
-    """What a header says of image and detector, after the whole structure of the file was looked at. Raises
-    FormatError, StorageError."""
-    if path.name.endswith(".gz"):
-        header = open_raw(path, 1).file_header
-        return {key: text for key in _IDENTITY if (text := header.string(key)) is not None}
-    cards = _core.FitsFile.open(str(path)).cards(0)  # the other cards are many, and not asked for
-    return {
-        record[:8].rstrip().decode("ascii"): value.strip()
-        for record in (cards[at : at + 80] for at in range(0, len(cards), 80))
-        if record[:8] in _RECORDS and isinstance(value := Header(record).get(_RECORDS[record[:8]]), str)
-    }
+def _text_of(cards: bytes, keyword: str) -> str:
+    """Value of a card that stands among others; nothing where there is none. The other cards are many, and
+    not taken apart."""
+    mark = keyword.ljust(8).encode() + b"="
+    at = cards.find(mark)
+    while at >= 0 and at % 80:
+        at = cards.find(mark, at + 1)
+    if at < 0:
+        return ""
+    value = cards[at + 10 : at + 80].lstrip()
+    if not value.startswith(b"'"):
+        return ""
+    return value[1:].partition(b"'")[0].strip().decode("ascii", "replace")
 
 
 def _check_size(found: Found, size: int) -> None:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from raftwright import _core
-from raftwright.butler.examining import Found, examine, header_of, identify
+from raftwright.butler.examining import Found, examine, identify
+from raftwright.butler.exposures import Exposures
 from raftwright.butler.incoming import Incoming, Outcome, Transfer
 from raftwright.butler.placing import Placer, kept_aside, restore
-from raftwright.butler.records import ExposureRecords, exposure_records, is_fuller
 from raftwright.butler.software import (
     ConflictingDefinitionError,
-    DataCoordinate,
     DatasetRef,
-    DimensionRecord,
     FileDataset,
     ResourcePath,
 )
@@ -47,12 +43,9 @@ __all__ = ["Ingester"]
 
 T = TypeVar("T")
 
-_KNOWN: Final = 10_000
-"""Exposures that are remembered as being in the registry."""
-_HEADERS: Final = 3
-"""Files of an exposure that are asked for a header before its name has to do."""
-_EXPANDED: Final = 16
-"""Exposures of a batch whose records are looked up one by one."""
+
+_THREADS: Final = 4
+"""That look into files."""
 _PAUSE: Final = 0.05
 _FILE_TROUBLE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
@@ -84,9 +77,7 @@ class Ingester:
             raise UsageError(f"{repository.root}: is open for reading only; open it writeable")
         self._repository = repository
         self._butler = repository.butler
-        self._exposures: OrderedDict[tuple[str, int], bool] = OrderedDict()
-        self._filters: set[tuple[str, str]] = set()
-        self._detector_records: dict[str, dict[int, DimensionRecord]] = {}
+        self._exposures = Exposures(repository)
         store = repository.store
         self._placer = None if store is None else Placer(store)
         self._patiently(repository.mend)
@@ -144,7 +135,7 @@ class Ingester:
                 done[found.number] = trouble
             else:
                 good.append(found)
-        known = self._patiently(lambda: self._enter_exposures(good))
+        known = self._patiently(lambda: self._exposures.learn(good))
         ready: list[Found] = []
         for found in good:
             if (found.camera.name, found.exposure) not in known:
@@ -152,7 +143,7 @@ class Ingester:
                 done[found.number] = Outcome(state="waiting", reason=reason, again=True)
                 continue
             ready.append(found)
-        refs = self._patiently(lambda: self._refs(ready))
+        refs = self._patiently(lambda: self._exposures.refs(ready))
         entries = [_Entry(found, ref, transfer, found.uri) for found, ref in zip(ready, refs, strict=True)]
         there = self._patiently(lambda: self._there(entries))
         new: list[_Entry] = []
@@ -172,37 +163,6 @@ class Ingester:
                     self._placer.left(entry.found)
         return done.items()
 
-    def _refs(self, files: Sequence[Found]) -> list[DatasetRef]:
-        """Their datasets. Where the exposures are few, with their records: the registry need not look those
-        up again for each file."""
-        records: dict[tuple[str, int], dict[str, DimensionRecord | None]] = {}
-        refs = []
-        for found in files:
-            kind = self._repository.types[found.incoming.kind]
-            values: Mapping[str, str | int] = {
-                "instrument": found.camera.name,
-                "detector": found.detector.id,
-                "exposure": found.exposure,
-            }
-            data_id = DataCoordinate.from_required_values(
-                kind.dimensions, tuple(values[str(name)] for name in kind.dimensions.required)
-            )
-            key = (found.camera.name, found.exposure)
-            if key not in records and len(records) < _EXPANDED:
-                expanded = self._butler.registry.expandDataId(data_id)
-                records[key] = {name: expanded.records[name] for name in kind.dimensions.elements}
-            if key in records:
-                mine = {**records[key], "detector": self._detectors(found.camera.name)[found.detector.id]}
-                data_id = data_id.expanded(mine)
-            refs.append(self._repository.ref_of(found.incoming.kind, data_id))
-        return refs
-
-    def _detectors(self, instrument: str) -> dict[int, DimensionRecord]:
-        if instrument not in self._detector_records:
-            found = self._butler.query_dimension_records("detector", instrument=instrument, limit=None)
-            self._detector_records[instrument] = {int(record.dataId["detector"]): record for record in found}
-        return self._detector_records[instrument]
-
     def _there(self, entries: Iterable[_Entry]) -> set[object]:
         ids = [entry.ref.id for entry in entries]
         return {ref.id for ref in self._butler.get_many_datasets(ids)} if ids else set()
@@ -221,73 +181,6 @@ class Ingester:
             return self._outcome(entry, "failed", str(error))
         return msgspec.structs.replace(entry, uri=f"file://{path}", owned=True)
 
-    # -- exposures
-
-    def _enter_exposures(self, files: Sequence[Found]) -> set[tuple[str, int]]:
-        """Makes sure that the registry knows the exposures of raws; gives those that it knows."""
-        by_exposure: dict[tuple[str, int], list[Found]] = {}
-        for found in files:
-            by_exposure.setdefault((found.camera.name, found.exposure), []).append(found)
-        known: set[tuple[str, int]] = set()
-        new: list[ExposureRecords] = []
-        fuller: list[ExposureRecords] = []
-        for key, members in by_exposure.items():
-            if self._exposures.get(key):
-                known.add(key)
-                continue
-            standing = self._standing(key)
-            raws = [found for found in members if found.incoming.kind == "raw"]
-            if standing is not None and (standing.timespan is not None or not raws):
-                known.add(key)
-                self._remember(key, standing.timespan is not None)
-            elif raws:
-                records = _records(raws)
-                known.add(key)
-                if standing is None:
-                    new.append(records)
-                elif is_fuller(records, standing):
-                    fuller.append(records)
-        self._insert(new, replace=False)
-        self._insert(fuller, replace=True)
-        return known
-
-    def _standing(self, key: tuple[str, int]) -> Any:
-        found = self._butler.query_dimension_records(
-            "exposure", instrument=key[0], exposure=key[1], explain=False, limit=1
-        )
-        return found[0] if found else None
-
-    def _insert(self, records: Sequence[ExposureRecords], *, replace: bool) -> None:
-        if not records:
-            return
-        registry = self._butler.registry
-        filters = {
-            (record.physical_filter["instrument"], record.physical_filter["name"]): record.physical_filter
-            for record in records
-        }
-        with self._butler.transaction():
-            missing = [content for key, content in filters.items() if key not in self._filters]
-            if missing:
-                registry.insertDimensionData("physical_filter", *missing, skip_existing=True)
-            for element in ("group", "day_obs"):
-                rows = {tuple(row.items())[:2]: row for row in (getattr(r, element) for r in records)}
-                registry.insertDimensionData(element, *rows.values(), skip_existing=True)
-            registry.insertDimensionData(
-                "exposure",
-                *(record.exposure for record in records),
-                replace=replace,
-                skip_existing=not replace,
-            )
-        self._filters |= set(filters)
-        for record in records:
-            self._remember((record.exposure["instrument"], record.exposure["id"]), record.translated)
-
-    def _remember(self, key: tuple[str, int], translated: bool) -> None:
-        self._exposures[key] = translated
-        self._exposures.move_to_end(key)
-        while len(self._exposures) > _KNOWN:
-            self._exposures.popitem(last=False)
-
     # -- the registry
 
     def _enter(self, entries: list[_Entry], done: dict[int, Outcome], *, mended: bool = False) -> None:
@@ -299,21 +192,26 @@ class Ingester:
         except StorageError:
             raise
         except Exception as error:  # `_patiently` lets through only what was refused
-            self._exposures.clear()
+            self._exposures.forget()
             self._enter_rest(entries, done, error, mended)
             return
         for entry in entries:
             done[entry.found.number] = self._outcome(entry, "ingested")
 
     def _ingest(self, entries: Sequence[_Entry]) -> None:
-        for owned in (False, True):
-            datasets = [
-                FileDataset(path=self._path(entry), refs=[entry.ref])
-                for entry in entries
-                if entry.owned is owned
-            ]
-            if datasets:
-                self._butler.ingest(*datasets, transfer=None if owned else "direct")
+        """In one transaction, with what the registry has to learn of their exposures."""
+        keys = {(entry.found.camera.name, entry.found.exposure) for entry in entries}
+        with self._butler.transaction():
+            self._exposures.insert(keys)
+            for owned in (False, True):
+                datasets = [
+                    FileDataset(path=self._path(entry), refs=[entry.ref])
+                    for entry in entries
+                    if entry.owned is owned
+                ]
+                if datasets:
+                    self._butler.ingest(*datasets, transfer=None if owned else "direct")
+        self._exposures.inserted(keys)
 
     def _path(self, entry: _Entry) -> ResourcePath | str:
         if not entry.owned:
@@ -477,22 +375,12 @@ class Ingester:
 
 def _examined(files: Sequence[Found]) -> list[Outcome | None]:
     """Looks at all files, several at a time."""
-    workers = min(len(files), _core.usable_processors(), 8)
-    if workers < 2:
-        return [examine(found) for found in files]
-    with ThreadPoolExecutor(workers, thread_name_prefix="examine") as pool:
-        return list(pool.map(examine, files))
-
-
-def _records(raws: Sequence[Found]) -> ExposureRecords:
-    """Of one exposure: from the first of its files whose header tells."""
-    records: ExposureRecords | None = None
-    for found in raws[:_HEADERS]:
-        records = exposure_records(found.image, found.camera, header_of(found))
-        if records.translated:
-            break
-    assert records is not None
-    return records
+    if all(found.local and found.incoming.crc32c for found in files):
+        return [examine(found) for found in files]  # a glance each
+    parts = [files[begin::_THREADS] for begin in range(min(_THREADS, len(files)))]
+    with ThreadPoolExecutor(len(parts), thread_name_prefix="examine") as pool:
+        done = list(pool.map(lambda part: [examine(found) for found in part], parts))
+    return [done[number % _THREADS][number // _THREADS] for number in range(len(files))]
 
 
 def _local(uri: str) -> Path | None:

@@ -244,14 +244,18 @@ class Repository:
         A file that was ingested `direct` stays where it is: it is the caller's to delete, afterwards. One
         that the repository owns goes with its sidecars. Raises `StorageError`.
         """
-        with self.writing("cleaned"), self.butler.transaction():
-            known = {ref.id: ref for ref in self.butler.get_many_datasets([ref.id for ref in refs])}
-            there = [known[ref.id] for ref in refs if ref.id in known]
-            kept = set() if tagged else self.tagged(there)
-            going = [ref for ref in there if str(ref.id) not in kept]
-            places = [uri for uri in self.uris(going).values() if self.owns(uri)]
-            if going:
-                self.butler.pruneDatasets(going, disassociate=True, unstore=True, purge=True)
+        with self.writing("cleaned"):
+            with self.butler.transaction():
+                known = {ref.id: ref for ref in self.butler.get_many_datasets([ref.id for ref in refs])}
+                there = [known[ref.id] for ref in refs if ref.id in known]
+                kept = set() if tagged else self.tagged(there)
+                going = [ref for ref in there if str(ref.id) not in kept]
+                places = [uri for uri in self.uris(going).values() if self.owns(uri)]
+                # As `pruneDatasets` does it, but in the transaction in which it was seen what is tagged.
+                self.butler._datastore.trash(going)
+                self.butler.registry.removeDatasets(going)
+            if going:  # only now, after the commit: the registry never has what has no file
+                self.butler._datastore.emptyTrash(refs=going)
         for uri in places:
             _unlink_sidecars(Path(uri.removeprefix("file://")))
         return going
