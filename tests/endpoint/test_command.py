@@ -7,23 +7,44 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from endpoint_stand import Stand, fits, raws, wait_for
 
-
-def raftwright(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "raftwright", *map(str, arguments)], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == code, f"{done.returncode}\n{done.stdout}{done.stderr}"
-    return done
+from raftwright.cli import main
 
 
-def told(*arguments: object, code: int = 0) -> Any:
-    return json.loads(raftwright(*arguments, "--json", code=code).stdout)
+class Done(NamedTuple):
+    """What a call of the program printed."""
+
+    stdout: str
+    stderr: str
+
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def raftwright(capsys: pytest.CaptureFixture[str]) -> Call:
+    """The program, in this process."""
+
+    def call(*arguments: object, code: int = 0) -> Done:
+        capsys.readouterr()
+        ended = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        assert ended == code, f"{ended}\n{printed.out}{printed.err}"
+        return Done(printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def told(raftwright: Call) -> Callable[..., Any]:
+    """The same with --json: what it answers."""
+    return lambda *arguments, code=0: json.loads(raftwright(*arguments, "--json", code=code).stdout)
 
 
 @pytest.fixture
@@ -37,7 +58,9 @@ def site(stand: Stand) -> Path:
     return path
 
 
-def test_once_status_history_rerun(stand: Stand, site: Path) -> None:
+def test_once_status_history_rerun(
+    stand: Stand, site: Path, raftwright: Call, told: Callable[..., Any]
+) -> None:
     for name, data in raws().items():
         stand.hand_over(name, data)
     done = raftwright("endpoint", "once", "--config", site)
@@ -92,7 +115,9 @@ def test_run_until_stopped(stand: Stand, site: Path) -> None:
         process.wait()
 
 
-def test_backfill_enters_what_stands_there(stand: Stand, site: Path) -> None:
+def test_backfill_enters_what_stands_there(
+    stand: Stand, site: Path, raftwright: Call, told: Callable[..., Any]
+) -> None:
     for name, data in raws().items():
         (stand.storage / name).parent.mkdir(parents=True, exist_ok=True)
         (stand.storage / name).write_bytes(data)
@@ -111,7 +136,7 @@ def test_backfill_enters_what_stands_there(stand: Stand, site: Path) -> None:
     assert "is not below" in raftwright("endpoint", "backfill", "/etc", "--config", site, code=2).stderr
 
 
-def test_validate(stand: Stand, site: Path) -> None:
+def test_validate(stand: Stand, site: Path, raftwright: Call, told: Callable[..., Any]) -> None:
     assert told("endpoint", "validate", "--config", site)["ingesters"] == ["null"]
     done = raftwright("endpoint", "validate", "--config", site, "--ingest", "nothing", code=1)
     assert "there is no plug-in 'nothing'" in done.stderr
