@@ -217,6 +217,8 @@ def test_the_ledger_knows_the_header_and_what_it_says(serve: Serve, tmp_path: Pa
         assert first.bytes == path_of(tmp_path / "arc", obsid).stat().st_size
         assert second.version == 2
         assert any("came twice" in problem for problem in second.problems)
+        ((told,),) = ledger.read("SELECT facts FROM early WHERE obsid = ?", (obsid,))
+        assert json.loads(told)["cur_index"] == 1
     finally:
         ledger.close()
 

@@ -20,6 +20,7 @@ from raftwright.errors import NotFoundError
 from raftwright.forwarder import Forwarder
 from raftwright.ledger import Ledger, open_ledger
 from raftwright.ledger.rebuilding import Rebuilt, rebuild
+from raftwright.ledger.version import VERSION
 
 ROW = 28 * 108
 
@@ -55,12 +56,13 @@ def a_night(daq: HandStore, forwarder: Callable[..., Forwarder], url: str, archi
     header.write_text(
         f"# header of {name_of(2)}, complete, version 1\nPRIMARY:\n- {{keyword: IMGTYPE, value: BIAS}}\n"
         "- {keyword: DATE-BEG, value: '2026-11-22T01:02:03.500'}\n"
+        "- {keyword: GROUPID, value: '2026-11-22T01:02:00.000'}\n- {keyword: CURINDEX, value: 2}\n"
     )
     with open_ledger(url) as ledger:
         data = header.read_bytes()
         sums = f"{_core.crc32c(data):08x}"
         ledger.headers.put(name_of(2), 1, str(header), len(data), sums, state="complete")
-        ledger.images.facts(name_of(2), image_type="BIAS")
+        ledger.images.facts(name_of(2), image_type="BIAS", group_id="2026-11-22T01:02:00.000", cur_index=2)
         ledger.images.times(name_of(2), begin_tai=1795309323.5)
         for image in ledger.images.select():
             ledger.images.judge(image.id, late=True)
@@ -91,6 +93,7 @@ def truth(url: str) -> dict[str, Any]:
                         image.end_tai,
                         image.image_type,
                     ),
+                    *(image.group_id, image.cur_index),
                 ),
                 "sources": [
                     (
@@ -342,7 +345,7 @@ def test_the_command(small: str, archive: Path, tmp_path: Path) -> None:
     code, checked = run("check", "--ledger", str(new))
     assert (code, [fault["count"] for fault in checked["faults"]]) == (5, [2])
     code, upgraded = run("upgrade", "--ledger", str(new))
-    assert (code, upgraded["from"], upgraded["to"]) == (0, 1, 1)
+    assert (code, upgraded["from"], upgraded["to"]) == (0, VERSION, VERSION)
     code, failed = run("rebuild", str(tmp_path / "nowhere"))
     assert (code, failed["status"]) == (1, "error")
 
