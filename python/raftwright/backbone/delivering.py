@@ -12,8 +12,10 @@ import functools
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,7 +65,7 @@ class Lanes:
     ) -> None:
         self._ledger = ledger
         self._lock = threading.Lock()
-        self._under_way: dict[tuple[str, str, str], Future[Sent]] = {}
+        self._under_way: dict[tuple[str, str, str], tuple[float, Future[Sent]]] = {}
         self._lanes: dict[str, Lane] = {}
         self.senders: dict[str, Sender] = {}
         """By the names of the endpoints."""
@@ -146,23 +148,33 @@ class Lanes:
             self._together(endpoint, msgspec.structs.replace(raw, **values))
 
     def _together(self, endpoint: Endpoint, row: DeliveryRow) -> Sent:
-        """Brings a file, once for all threads that want it there now."""
+        """Brings a file, once for all threads that want it there now. One that hangs is not waited for by the
+        next try."""
+        now = time.monotonic()
+        ours: tuple[float, Future[Sent]] = now, Future()
         with self._lock:
-            mine = _key(row) not in self._under_way
-            result = self._under_way.setdefault(_key(row), Future())
-        if not mine:
-            return result.result(endpoint.timeout)
+            theirs = self._under_way.get(_key(row))
+            if theirs is not None and now - theirs[0] > endpoint.timeout:
+                theirs = None
+            if theirs is None:
+                self._under_way[_key(row)] = ours
+        if theirs is not None:
+            try:
+                return theirs[1].result(endpoint.timeout)
+            except FutureTimeout:
+                raise OutageError(f"{endpoint.name}: {row.target} is under way, and does not end") from None
         try:
             sent = self._one(endpoint, row)
         except BaseException as error:
-            result.set_exception(error)
+            ours[1].set_exception(error)
             raise
         else:
-            result.set_result(sent)
+            ours[1].set_result(sent)
             return sent
         finally:
             with self._lock:
-                del self._under_way[_key(row)]
+                if self._under_way.get(_key(row)) is ours:
+                    del self._under_way[_key(row)]
 
     def _one(self, endpoint: Endpoint, row: DeliveryRow) -> Sent:
         sender = self.senders[endpoint.name]

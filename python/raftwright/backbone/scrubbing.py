@@ -30,7 +30,7 @@ _log = logging.getLogger("raftwright.backbone")
 _LOOK: Final = 30.0
 """Seconds between two looks for what is due."""
 _BATCH: Final = 64
-_AGAIN: Final = 5.0
+_AGAIN: Final = 2.0
 """Seconds until a place is tried again that could not be read."""
 _RETRY: Final = 60.0
 """Seconds until a file that could not be read is read again."""

@@ -33,7 +33,7 @@ __all__ = ["NAME", "HandOff"]
 
 _log = logging.getLogger("raftwright.backbone")
 
-_LOOK: Final = 5.0
+_LOOK: Final = 2.0
 """Seconds between two looks at dead letters and the backlog."""
 _HINTS: Final = ("fileWritten", "fileRepaired", "imageComplete", "headerReady", "missed")
 
