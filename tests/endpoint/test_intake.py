@@ -305,6 +305,19 @@ def test_only_one_takes_in(stand: Stand) -> None:
     wait_for(lambda: other.taken == 1)
 
 
+def test_directories_that_are_empty_for_long_are_removed(stand: Stand) -> None:
+    """D130: the buffer does not fill with them; a fresh one is left to its writer."""
+    old, fresh = stand.buffer / "a" / "old", stand.buffer / "fresh"
+    for each in (old, fresh):
+        each.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    stand.start(NULL, settle=0, empty=3600.0)
+    wait_for(lambda: not old.exists())
+    time.sleep(0.1)
+    assert fresh.is_dir()
+    assert stand.buffer.is_dir()
+
+
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="lies in the buffer"):
         Settings(buffer="/data", storage="/data/raw")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +211,37 @@ def test_what_concerns_all_files_counts_against_none(server: Server, wrong: dict
     some = [Entry(id=0, scope=wrong.get("scope", SCOPE), name=name, bytes=1, adler32="00000001")]
     with pytest.raises(OutageError, match="NotFound"):
         registrar.register(some)
+
+
+def test_an_audit_finds_what_rucio_lost(
+    server: Server, stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """D158: what was registered is compared with what is there, and queued once more."""
+    from raftwright.cli import main
+
+    obsid = image()
+    content = raws(obsid)
+    for name, data in content.items():
+        (stand.storage / name).parent.mkdir(parents=True, exist_ok=True)
+        (stand.storage / name).write_bytes(data)
+    path = stand.path / "rucio.yaml"
+    path.write_text(json.dumps(options(server)))
+    common = ["--options", str(path), "--root", str(stand.storage)]
+    assert main(["rucio", "register", *common, "20261122"]) == 0
+    assert main(["rucio", "audit", *common]) == 0
+    lost, other = sorted(content)[:2]
+    client = server.client()
+    client.detach_dids(
+        SCOPE, dataset := f"Dataset/MiniCam/raw/Obs/20261122/{obsid}", [{"scope": SCOPE, "name": other}]
+    )
+    with contextlib.closing(sqlite3.connect(server.home / "rucio.db", timeout=20)) as database, database:
+        database.execute("DELETE FROM replicas WHERE name = ?", (lost,))  # as an operator's hand does
+    capsys.readouterr()
+    assert main(["rucio", "audit", *common, "--again", "--json"]) == 5
+    told = dict(json.loads(capsys.readouterr().out)["differ"])
+    assert told == {lost: "Rucio knows no replica at SUMMIT", other: f"is not in {dataset}"}
+    assert main(["rucio", "register", *common]) == 0
+    assert main(["rucio", "audit", *common]) == 0
 
 
 def test_sidecar_field_is_what_the_observatory_has(tmp_path: Path) -> None:

@@ -251,6 +251,28 @@ class Registrar:
             found["meta"] = dict(entry.meta)
         return found
 
+    def compare(self, entries: Sequence[Entry]) -> dict[int, str]:
+        """What Rucio lacks, or has otherwise, of files that were registered: by the number of the entry."""
+        found: dict[int, str] = {}
+        for chunk in _parts_of(entries, self.settings.chunk):
+            dids = [{"scope": entry.scope, "name": entry.name} for entry in chunk]
+            there = {
+                (each["scope"], each["name"]): each
+                for each in self._list("list_replicas", dids)
+                if self.settings.rse in each["rses"]
+            }
+            for entry in chunk:
+                if entry.did not in there:
+                    found[entry.id] = f"Rucio knows no replica at {self.settings.rse}"
+                elif wrong := _differs(entry, there[entry.did]):
+                    found[entry.id] = f"Rucio has another content: {wrong}"
+        for dataset in {entry.dataset for entry in entries if entry.dataset}:
+            attached = {did for part in self._parts(dataset) for did in part.files}
+            for entry in entries:
+                if entry.dataset == dataset and entry.did not in attached:
+                    found.setdefault(entry.id, f"is not in {dataset}")
+        return found
+
     def _known(self, entries: Iterable[Entry]) -> dict[tuple[str, str], Mapping[str, Any]]:
         dids = [{"scope": entry.scope, "name": entry.name} for entry in entries]
         return {

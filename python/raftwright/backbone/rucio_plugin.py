@@ -60,6 +60,11 @@ class RucioPlugin:
         registered = self.registrar.register(entries)
         return results + [Result(id=one.id, verdict=one.verdict, message=one.message) for one in registered]
 
+    def audit(self, items: Sequence[Item]) -> dict[int, str]:
+        """What Rucio lacks, or has otherwise, of files that were registered. Raises OutageError,
+        RefusedError, and what describing a file raises."""
+        return self.registrar.compare([self._entry(item) for item in items])
+
     def _entry(self, item: Item) -> Entry:
         settings = self.settings
         path, prefix = Path(item.path), settings.prefix

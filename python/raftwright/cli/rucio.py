@@ -111,6 +111,45 @@ def register(
         raise typer.Exit(code)
 
 
+@app.command("audit")
+def audit(
+    options: OptionsOption,
+    root: RootOption,
+    queue: QueueOption = None,
+    again: Annotated[bool, typer.Option("--again", help="Queue what is missing once more.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Compare what was registered with what Rucio has. Exit code 5 where they differ."""
+    del json
+    console.command = "rucio audit"
+    from raftwright.backbone.rucio_plugin import RucioPlugin
+
+    plugin = RucioPlugin(_settings(options))
+    found: list[tuple[str, str]] = []
+    looked, after = 0, 0
+    with _register(root, queue) as opened:
+        try:
+            while items := opened.ended(_NAME, "SUCCESS", after):
+                looked, after = looked + len(items), items[-1].id
+                wrong = plugin.audit(items)
+                named = {item.id: item.name for item in items}
+                found += [(named[number], why) for number, why in wrong.items()]
+                if again and wrong:
+                    opened.rerun(_NAME, names=[named[number] for number in wrong], states=["SUCCESS"])
+        finally:
+            plugin.close()
+    console.say(*(f"{name}: {why}" for name, why in found[:_SHOWN]))
+    console.say(
+        f"{count(looked, 'file')} looked at, {len(found)} differ" + ("; queued" if again and found else "")
+    )
+    code = Exit.FAULTS if found else Exit.OK
+    console.answer(
+        "faults" if found else "ok", code, {"looked_at": looked, "differ": found[:10_000], "queued": again}
+    )
+    if found:
+        raise typer.Exit(code)
+
+
 @app.command("status")
 def status(
     options: OptionsOption,

@@ -387,6 +387,16 @@ class Register:
                 )
         return ours
 
+    def ended(self, ingester: str, state: State, after_id: int = 0, limit: int = 1000) -> list[Item]:
+        """Files in a state, by their numbers: some at a time."""
+        columns = ", ".join(f"f.{column.strip()}" for column in _FILE.split(","))
+        rows = self._read(
+            f"SELECT {columns} FROM work w JOIN file f ON f.id = w.file_id"
+            " WHERE w.ingester = ? AND w.state = ? AND w.file_id > ? ORDER BY w.file_id LIMIT ?",
+            (ingester, state, after_id, limit),
+        )
+        return [self._item(FileRow(*row), 0) for row in rows]
+
     def rerun(
         self,
         ingester: str | None = None,
@@ -394,7 +404,8 @@ class Register:
         names: Sequence[str] = (),
         states: Sequence[State] = ("FAILURE", "UNKNOWN"),
     ) -> int:
-        """Asks once more for what ended in one of these states; how many files that is."""
+        """Asks once more for what ended in one of these states; how many files that is. Raises NotFoundError
+        for names that never came."""
         ids = [row.id for name in names for row in self.files(name)]
         if names and not ids:
             raise NotFoundError(f"{self.path}: no file {names[0][:200]!a} came; look at its name")

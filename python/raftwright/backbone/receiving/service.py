@@ -83,6 +83,7 @@ class Endpoint(Service):
             exclude=settings.exclude,
             most=settings.most,
             odd=self._is_odd,
+            empty=settings.empty,
         )
         self.intake = Intake(
             Path(settings.buffer),

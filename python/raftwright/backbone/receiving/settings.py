@@ -77,6 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     appears by rename, as the hand-off does it."""
     patience: Seconds = 600.0
     """A FITS file that is cut short may be one that is still being written: it is refused after so long."""
+    empty: Seconds = 86_400.0
+    """Directories of the buffer that have been empty for so long are removed; 0: never."""
     verify: Literal["sums", "pixels", "no"] = "sums"
     """What is looked at in a FITS file before it is stored: its sums (and whose image a raw file says it is);
     or all that `raftwright verify` looks at, every pixel too, which takes some ten times as long."""

@@ -6,6 +6,7 @@ and nobody has it open for writing as far as the system tells.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import fnmatch
@@ -73,12 +74,14 @@ class Lookout:
         exclude: Sequence[str],
         most: int,
         odd: Callable[[bytes, str], None],
+        empty: float = 0.0,
     ) -> None:
         self._root = root
         self._settle = settle
         self._exclude = tuple(exclude)
         self._most = most
         self._odd = odd
+        self._empty = empty
         self._seen: dict[str, _Seen] = {}
         self._lists: dict[str, tuple[tuple[int, int, int], dict[str, Promise]]] = {}
         self.waiting = 0
@@ -176,6 +179,8 @@ class Lookout:
                 os.path.relpath(directory, os.fsencode(self._root)), f"cannot be listed ({error.strerror})"
             )
             return
+        if not found and above and self._empty:
+            self._remove(directory)
         for entry in found:
             try:
                 name = entry.name.decode("utf-8")
@@ -201,3 +206,9 @@ class Lookout:
                 yield f"{above}{name}", Path(os.fsdecode(entry.path)), status
             else:
                 self._odd(relative, "is neither file nor directory; links are not followed, remove it")
+
+    def _remove(self, directory: bytes) -> None:
+        """An empty directory, if it has been so for long."""
+        with contextlib.suppress(OSError):
+            if time.time() - os.stat(directory).st_mtime > self._empty:
+                os.rmdir(directory)
