@@ -72,3 +72,25 @@ def opened(repo: Path) -> Iterator[Callable[..., object]]:
     yield open_one
     for one in some:
         one.close()
+
+
+@pytest.fixture
+def run_without() -> Callable[..., str]:
+    """Runs a program in an interpreter that finds no package of this name; what it printed."""
+    import subprocess
+
+    import raftwright
+
+    def run(package: str, program: str) -> str:
+        hide = f"import sys; sys.modules[{package!r}] = None\n"
+        done = subprocess.run(
+            [sys.executable, "-c", hide + program],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={"PYTHONPATH": str(Path(raftwright.__file__).parents[1]), "PATH": "/usr/bin:/bin"},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

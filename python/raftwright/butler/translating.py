@@ -218,21 +218,22 @@ class RawTranslator(FitsTranslator):
         group = str(self._header["GROUPID"]).strip() if self.is_key_ok("GROUPID") else ""
         return group or str(self.to_exposure_id())
 
+    def _snaps(self) -> tuple[int, int]:
+        """Snaps before and after this one in its group: none where the cards contradict each other."""
+        if not self.are_keys_ok(["CURINDEX", "MAXINDEX"]):
+            return 0, 0
+        index, count = int(self._header["CURINDEX"]), int(self._header["MAXINDEX"])
+        return (index - 1, count - index) if 1 <= index <= count else (0, 0)
+
     @cache_translation
     def to_group_counter_start(self) -> int:
         """Number of the first snap."""
-        first = self.to_observation_counter()
-        if self.is_key_ok("CURINDEX") and int(self._header["CURINDEX"]) >= 1:
-            first -= int(self._header["CURINDEX"]) - 1
-        return int(max(0, first))
+        return max(0, self.to_observation_counter() - self._snaps()[0])
 
     @cache_translation
     def to_group_counter_end(self) -> int:
         """Number of the last snap."""
-        last = self.to_observation_counter()
-        if self.are_keys_ok(["CURINDEX", "MAXINDEX"]):
-            last += max(0, int(self._header["MAXINDEX"]) - int(self._header["CURINDEX"]))
-        return int(last)
+        return self.to_observation_counter() + self._snaps()[1]
 
     @cache_translation
     def to_tracking_radec(self) -> SkyCoord | None:
