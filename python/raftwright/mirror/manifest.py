@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -369,21 +369,24 @@ class Manifest:
         """Whether anything waits or is under way."""
         return bool(self.rows("SELECT 1 FROM entry WHERE state IN ('waiting', 'sending') LIMIT 1"))
 
-    def claim(self, most: int, without: Sequence[int] = ()) -> list[Entry]:
-        """Takes what is due, but for some: what changed lately before what was found by a first pass."""
-        marks = ", ".join("?" * len(without))
+    def claim(
+        self, most: int, without: Collection[int] = (), *, most_bytes: int | None = None
+    ) -> list[Entry]:
+        """Takes what is due, but for some: what changed lately before what was found by a first pass. With
+        `most_bytes` only small ones of a first pass."""
         now = time.monotonic()
         found: list[Entry] = []
+        marks = ", ".join("?" * len(without))
         with self.transaction() as run:
-            for priority in (0, 1):
+            for priority in (0, 1) if most_bytes is None else (1,):
                 if len(found) < most:
                     found += [
                         entry_of(row)
                         for row in self.rows(
-                            f"SELECT {ENTRY} WHERE entry.state = 'waiting' AND entry.priority = ? AND"
-                            f" entry.due <= ?"
-                            f" AND entry.id NOT IN ({marks}) ORDER BY entry.due LIMIT ?",
-                            (priority, now, *without, most - len(found)),
+                            f"SELECT {ENTRY} WHERE entry.state = 'waiting' AND entry.priority = ?"
+                            f" AND entry.due <= ? AND entry.id NOT IN ({marks}) AND entry.bytes <= ?"
+                            " ORDER BY entry.due LIMIT ?",
+                            (priority, now, *without, most_bytes or 1 << 62, most - len(found)),
                         )
                     ]
             for entry in found:

@@ -108,7 +108,8 @@ class Entry(msgspec.Struct, kw_only=True):
     """Where at the far side a new content may lie that is to take the place of another."""
     ingest: str
     ingest_tries: int
-    reason: str = ""
+    priority: int
+    """0: it changed lately; 1: it was found by a first pass."""
 
 
 class Version(msgspec.Struct, kw_only=True):
@@ -129,7 +130,7 @@ ENTRY: Final = (
     "entry.id, entry.directory, directory.path, entry.name, entry.kind, entry.inode, entry.bytes,"
     " entry.mtime,"
     " entry.ctime, entry.state, entry.tries, entry.busy, entry.still, entry.changed, entry.crc32c, entry.far,"
-    " entry.far_bytes, entry.staged, entry.ingest, entry.ingest_tries, entry.reason"
+    " entry.far_bytes, entry.staged, entry.ingest, entry.ingest_tries, entry.priority"
     " FROM entry JOIN directory ON directory.id = entry.directory"
 )
 
@@ -151,7 +152,7 @@ def entry_of(row: Sequence[Any]) -> Entry:
         staged=row[17],
         ingest=row[18],
         ingest_tries=row[19],
-        reason=row[20],
+        priority=row[20],
     )
 
 
