@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from far_places import far_place, job, made
 
-from raftwright.errors import ConflictError
+from raftwright.errors import ConflictError, StorageError
 from raftwright.transfer import directory as module
 from raftwright.transfer import tree
 from raftwright.transfer.directory import DirectorySender
-from raftwright.transfer.outcome import OutageError, RefusedError
+from raftwright.transfer.outcome import OutageError, RefusedError, UnreadableError
 from raftwright.transfer.place import Place
 
 
@@ -150,7 +150,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("resumable", [5 << 20, 64 << 20])
 def test_a_disk_that_is_full(resumable: int, small: Path, tmp_path: Path) -> None:
-    """F01, D148: an outage; nothing is under a name, and with room again the file goes."""
+    """F40, D148: an outage; nothing is under a name, and with room again the file goes."""
     source = made(tmp_path / "from" / "x.fits", os.urandom(6 << 20))
     there = sender(small, resumable=resumable)
     with pytest.raises(OutageError, match="No space"):
@@ -216,7 +216,7 @@ def test_a_disk_that_flips_a_bit(source: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_source_that_changes_while_it_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """D139, F28: the same length, other bytes, after the copy began: refused, told as such, nothing
+    """D139: the same length, other bytes, after the copy began: refused, told as such, nothing
     published."""
     source = made(tmp_path / "from" / "x.fits", os.urandom(9 << 20))
     root = tmp_path / "far"
@@ -291,3 +291,38 @@ def test_pipes_and_devices_are_no_files(source: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError):
         there.crc32c("pipe")
     assert list(there.walk()) == []
+
+
+def test_a_sector_that_cannot_be_read(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F28: one bad file is no outage of its place; a place that cannot be written either is one."""
+    root = tmp_path / "far"
+    root.mkdir()
+    there = sender(root)
+    there.send(job(source, "d/x.fits"))
+
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.os, "preadv", fail)
+        with pytest.raises(UnreadableError, match="cannot read it"):
+            there.crc32c("d/x.fits")
+        with pytest.raises(OutageError):
+            there.fetch("d/x.fits", tmp_path / "back")
+        assert not (tmp_path / "back").exists()
+        patched.setattr(there, "probe", lambda: fail())
+        with pytest.raises(OutageError):
+            there.crc32c("d/x.fits")
+    assert there.set_aside("d/x.fits", "damaged")
+
+
+def test_a_copy_for_a_repair_that_has_no_room(source: Path, small: Path, tmp_path: Path) -> None:
+    """The local disk is at fault, and that is told."""
+    root = tmp_path / "far"
+    root.mkdir()
+    there = sender(root)
+    large = made(tmp_path / "from" / "large.fits", os.urandom(3 << 20))
+    there.send(job(large, "x.fits"))
+    with pytest.raises(StorageError, match="No space"):
+        there.fetch("x.fits", small / "back")
+    assert os.listdir(small) == []

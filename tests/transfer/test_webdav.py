@@ -156,7 +156,7 @@ def test_an_answer_that_ends_too_early(far: Far, health: Health, source: Path, t
 
 
 def test_a_server_that_stalls(far: Far, health: Health, source: Path) -> None:
-    """F06: every wait has an end."""
+    """F47: every wait has an end."""
     ended = threading.Event()
 
     def stall(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:

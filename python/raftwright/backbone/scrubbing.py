@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftwright.errors import NotFoundError, RaftwrightError
 from raftwright.ledger.clock import tai
-from raftwright.transfer.outcome import OutageError
+from raftwright.transfer.outcome import OutageError, UnreadableError
 
 if TYPE_CHECKING:
     from raftwright.backbone.settings import Endpoint, Scrub
@@ -162,6 +162,9 @@ class Scrubber:
             return False
         except OutageError:
             raise
+        except UnreadableError as error:
+            self._bad(row, "damaged", str(error))
+            return False
         except (RaftwrightError, OSError) as error:
             self._count("unreadable")
             self._unread[row.id] = time.monotonic() + _RETRY

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from raftwright.errors import ConflictError, NotFoundError
 from raftwright.transfer import holding
-from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent, outage_of
+from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent, UnreadableError, outage_of
 from raftwright.transfer.pouring import NewFile, crc_of, pieces, pour
 from raftwright.transfer.targets import HIDDEN, aside, checked, partial
 from raftwright.transfer.throttle import Throttle
@@ -152,7 +152,15 @@ class DirectorySender:
     def crc32c(self, target: str) -> str:
         """Raises NotFoundError, OutageError, RefusedError."""
         with self._opened(target) as file:
-            return f"{crc_of(file, cold=True)[0]:08x}"
+            try:
+                return f"{crc_of(file, cold=True)[0]:08x}"
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self.probe()  # is it this file alone?
+                raise UnreadableError(
+                    f"{self._root / target}: its disk cannot read it ({error.strerror})"
+                ) from None
 
     def fetch(self, target: str, path: Path) -> str:
         """Raises NotFoundError, OutageError, RefusedError, StorageError."""

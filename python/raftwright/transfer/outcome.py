@@ -9,7 +9,7 @@ import msgspec
 
 from raftwright.errors import RaftwrightError, StorageError
 
-__all__ = ["Job", "OutageError", "RefusedError", "Sent", "outage_of"]
+__all__ = ["Job", "OutageError", "RefusedError", "Sent", "UnreadableError", "outage_of"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,10 @@ class OutageError(RaftwrightError):
 
 class RefusedError(RaftwrightError):
     """This file is not taken, or did not arrive as it was sent."""
+
+
+class UnreadableError(RefusedError):
+    """The disk of the place cannot read this file, and others are not concerned: it is as good as damaged."""
 
 
 _OUTAGES: Final = frozenset(

@@ -93,7 +93,8 @@ class Sender(Protocol):
 
     def crc32c(self, target: str) -> str:
         """CRC-32C of what is there, eight hexadecimal digits: read back, from the disk where that can be had,
-        and not from what a server remembers. Raises NotFoundError, OutageError, RefusedError."""
+        and not from what a server remembers. Raises NotFoundError, OutageError, RefusedError; of the last
+        UnreadableError where a disk there cannot read this file."""
         ...
 
     def fetch(self, target: str, path: Path) -> str:
