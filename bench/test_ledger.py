@@ -26,6 +26,7 @@ from night import facts_of, files_of, keys_of  # noqa: E402
 import postgres_server  # noqa: E402
 from ledger_rows import fill, last_night  # noqa: E402
 from raftwright.ledger import DeliveryPlan, Ledger, Outcome, open_ledger  # noqa: E402
+from raftwright.ledger.database import Transaction  # noqa: E402
 
 IMAGES = 20
 FILES = int(os.environ.get("RAFTWRIGHT_BENCH_FILES", "10000000"))
@@ -74,14 +75,19 @@ def one_image(ledger: Ledger, number: int) -> dict[str, float]:
         ]
         timed("end", lambda ends=ends: ledger.claims.end_many(ends))
     files = ledger.files.of(image_id)
-    timed("verify", lambda: ledger.files.all_verified(file.path for file in files))
     plans = [
         DeliveryPlan(image_id=image_id, destination="oods", path=file.path, bytes=10, crc32c=file.crc32c)
         for file in files
     ]
-    timed("plan", lambda: ledger.deliveries.plan(plans))
-    image = timed("judge", lambda: ledger.images.judge(image_id, verified=True))
-    assert getattr(image, "state", None) == "complete"
+
+    def settle(transaction: Transaction) -> None:
+        """As the archiver does it: in one commit."""
+        assert ledger.files.all_verified_in(transaction, [file.path for file in files]) == 205
+        assert ledger.deliveries.plan_in(transaction, plans) == 205
+        ledger.images.judge_in(transaction, image_id, verified=True)
+
+    timed("settle", lambda: ledger.database.change(settle))
+    assert ledger.images.by_id(image_id).state == "complete"
     rows = timed("take", lambda: ledger.deliveries.claim("oods", len(plans)))
     assert isinstance(rows, list)
     assert len(rows) == 205
