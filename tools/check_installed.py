@@ -16,7 +16,7 @@ PAGES = (
     *("simulate", "assemble", "verify", "mosaic", "replay", "info", "show", "camera", "bench"),
     *("serve", "forward", "status", "watch", "doctor", "keys", "catchup", "archive", "header", "telemetry"),
     *("up", "control", "config", "image", "audit", "repair", "night-report", "ledger", "events"),
-    *("endpoint", "rucio", "oods"),
+    *("endpoint", "rucio", "oods", "mirror"),
 )
 EXTRA = ("raftwright.lib", "raftwright.picture", "raftwright.ledger.migrations", "raftwright.ledger.schema")
 """Libraries that lie beside the modules are none; drawing, and defining tables, need extras."""
