@@ -24,7 +24,7 @@ __all__ = ["pin", "retention", "tag", "unpin", "untag"]
 ObsidsArgument = Annotated[list[str], typer.Argument(metavar="OBSID...", help="Images.", show_default=False)]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="For the history.")]
 TagArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the tag.", show_default=False)]
-_SHOWN = 40
+_SHOWN = 10
 
 
 def retention(

@@ -254,6 +254,10 @@ def _image(
     header = min(some, key=lambda each: (each[0].conflict, each[0].path.name))[1].header if some else None
     trigger = _tai(header.string("DATE-TRG")) if header is not None else None
     said = _said(sorted(headers, key=lambda each: each.version), strange)
+    if header is not None and not said:
+        said = _plain(
+            {keyword: header.get(keyword) for keyword in (*_FACTS.values(), "DATE-BEG", "DATE-END")}
+        )
     return FoundImage(
         facts=ImageFacts(
             obsid=str(name),
@@ -292,12 +296,16 @@ def _said(headers: list[FoundHeader], strange: list[tuple[Path, str]]) -> dict[s
         except RaftwrightError as error:
             strange.append((header.path, str(error)))
             continue
-        return {
-            keyword: record.value
-            for keyword, record in records.items()
-            if isinstance(record.value, str | int | float) and not isinstance(record.value, bool)
-        }
+        return _plain({keyword: record.value for keyword, record in records.items()})
     return {}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        keyword: value
+        for keyword, value in values.items()
+        if isinstance(value, str | int | float) and not isinstance(value, bool)
+    }
 
 
 def _stems(manifest: Path | None, strange: list[tuple[Path, str]]) -> list[str]:

@@ -161,9 +161,8 @@ class Chooser:
                 (self._settings.name,),
             )
             if total[0] - going > rules.quota:
-                needs.append(
-                    Need(int(total[0]) - going - rules.quota, f"{total[0]:,} bytes are above the quota")
-                )
+                why = f"{total[0] / 1e9:.4g} GB are more than the quota of {rules.quota / 1e9:.4g} GB"
+                needs.append(Need(int(total[0]) - going - rules.quota, why))
         needs = [need for need in needs if need.bytes > 0]
         return max(needs, key=lambda need: need.bytes, default=None)
 

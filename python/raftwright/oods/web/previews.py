@@ -37,10 +37,11 @@ class Previews:
         self._limit = remembered
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
-        self._size = 0
+        self.bytes = 0
+        """Of the pictures that are kept."""
 
     def png(self, paths: Sequence[Path], title: str, side: int) -> bytes:
-        """Some CCDs of an image as a PNG, at most `side` pixels wide and high, bias subtracted, nominal gains.
+        """Some CCDs of an image as a PNG: at most `side` pixels each way, bias subtracted, nominal gains.
 
         Raises BusyError, FormatError, StorageError, MissingExtraError.
         """
@@ -59,9 +60,9 @@ class Previews:
         with self._lock:
             if key not in self._kept and len(drawn) <= self._limit:
                 self._kept[key] = drawn
-                self._size += len(drawn)
-                while self._size > self._limit:
-                    self._size -= len(self._kept.popitem(last=False)[1])
+                self.bytes += len(drawn)
+                while self.bytes > self._limit:
+                    self.bytes -= len(self._kept.popitem(last=False)[1])
         return drawn
 
 
