@@ -152,6 +152,23 @@ def test_custodial_files_are_held_and_mended_all_the_same(site: Site) -> None:
     assert _is_held(victim) == held, "what was mended is held as before"
 
 
+def test_a_hold_that_is_none_is_said(site: Site) -> None:
+    """A custodial endpoint that has mode bits alone is used, and it is told; where it has to hold it counts for nothing."""
+    commands = {
+        "transfer": ["cp", "{file}", "{dest}"],
+        "remote": ["sh", "-c", "chattr() { echo no >&2; return 1; }; {command}"],
+    }
+    weak = site.by_program("weak", "", commands=commands, custodial=True)
+    strict = site.by_program("strict", "", commands=commands, custodial=True, immutable="required")
+    site.image(1, detectors=["R22_S00"])
+    service = site.hand_off(weak, strict)
+    site.delivered_to("weak", 3)
+    assert any("weak is custodial" in said and "mode bits alone" in said for said in service.problems())
+    wait_for(lambda: any("strict" in said for said in service.problems()))
+    assert "delivered" not in site.counts()["strict"]
+    assert site.states("strict") == {}, "what is not held is no replica"
+
+
 def test_a_hold_that_was_let_go_is_taken_again(site: Site) -> None:
     service = handed_over(site, site.to("vault", custodial=True))
     victim = raws(site, "vault")[0]

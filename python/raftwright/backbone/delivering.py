@@ -46,6 +46,7 @@ _BESIDE: Final = (
     " WHERE image_id = ? AND destination = ? AND path = ? AND state <> 'delivered'"
 )
 _IN_A_ROW: Final = 10
+_HELD: Final = frozenset({"immutable", "legal hold"})
 
 
 class Lanes:
@@ -64,6 +65,8 @@ class Lanes:
         metrics: Metrics,
     ) -> None:
         self._ledger = ledger
+        self.weak: dict[str, str] = {}
+        """Custodial endpoints that cannot hold files against their owner, and how they hold them."""
         self._lock = threading.Lock()
         self._under_way: dict[tuple[str, str, str], tuple[float, Future[Sent]]] = {}
         self._lanes: dict[str, Lane] = {}
@@ -139,7 +142,11 @@ class Lanes:
         if "sidecar" in endpoint.what:
             for path, _ in before(row):
                 self._sidecar_first(endpoint, row, path)
-        return self._together(endpoint, row)
+        sent = self._together(endpoint, row)
+        if endpoint.custodial and sent.held not in _HELD and endpoint.name not in self.weak:
+            self.weak[endpoint.name] = how = "by mode bits alone" if sent.held else "by nothing"
+            _log.warning("%s: is custodial, and its files are held %s", endpoint.name, how)
+        return sent
 
     def _sidecar_first(self, endpoint: Endpoint, raw: DeliveryRow, path: str) -> None:
         """Whoever sees a file there has its header: one that is on its way goes with the file."""

@@ -372,6 +372,10 @@ class HandOff(Service):
                 said.append(f"{name} cannot be scrubbed: {scrubber.trouble}")
         if self.lanes is None:
             return said
+        for name, how in self.lanes.weak.items():
+            said.append(
+                f"{name} is custodial, and its files are held {how}: whoever owns them can change them"
+            )
         if self.planner.unverified:
             said.append(
                 f"{len(self.planner.unverified)} images have files that nobody has found to hold in the "

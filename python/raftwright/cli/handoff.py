@@ -383,7 +383,8 @@ def _scrubbed(
             pass
         if all(each.idle or each.trouble for each in scrubbers.values()):
             read_by = read_by or time.monotonic()
-            if service.lanes.idle(names) or time.monotonic() - read_by > patience:
+            mended = all(service.lanes.idle([name]) or service.lanes.trouble(name) for name in names)
+            if mended or time.monotonic() - read_by > patience:
                 break
     report = {}
     for name, scrubber in scrubbers.items():
