@@ -68,6 +68,11 @@ def test_direct(bucket: Any, archive: Raws, opened: Open) -> None:
     raw = repository.butler.get(ref)
     assert (raw.mosaic.shape, raw.header["OBSID"]) == ((32, 160), "MC_O_20261122_000123")
     assert [outcome.state for outcome in ingester.ingest(files[:2])] == ["duplicate"] * 2
+    local = ingester.ingest([Incoming.of(str(path)) for path in paths[:2]])
+    assert [outcome.state for outcome in local] == ["duplicate"] * 2
+    (other, *_) = archive.image(seed=8, root=archive.root / "other")
+    (conflict,) = ingester.ingest([Incoming.of(str(other))])
+    assert conflict.state == "conflict"
     assert len(repository.remove(repository.find("LSSTCam"))) == 2
     assert bucket.head_object(Bucket="raws", Key=uris[0].removeprefix("s3://raws/"))
 

@@ -153,6 +153,28 @@ def test_an_image_without_a_header_is_known_by_its_name(archive: Raws, opened: O
     assert exposure(repository).physical_filter == "r_57"  # what was told once stays
 
 
+def test_a_header_that_comes_after_all_files(archive: Raws, opened: Open) -> None:
+    """The same files again are no news, but what their later sidecars tell is."""
+    from small_raws import document
+
+    from raftwright.rawfile.document import read_header_document
+    from raftwright.rawfile.later import write_later_sidecar
+
+    paths = archive.image(header=None)
+    repository = opened()
+    ingester = Ingester(repository)
+    assert states(ingester.ingest(incoming(paths))) == ["ingested"] * 3
+    source = archive.root / "header.yaml"
+    source.write_bytes(document(SKY))
+    for path in paths:
+        write_later_sidecar(path, read_header_document(source), source, durable=False)
+    assert states(ingester.ingest(incoming(paths[:1]))) == ["duplicate"]
+    record = exposure(repository)
+    assert (record.physical_filter, record.exposure_time, record.target_name) == ("r_57", 30.125, "ECDFS")
+    (outcome,) = ingester.define_visits([("LSSTCam", EXPOSURE)])
+    assert outcome.state == "defined"
+
+
 def test_odd_values_of_a_header_do_not_keep_an_image_out(archive: Raws, opened: Open) -> None:
     odd = {**SKY, "GROUPID": "g" * 70, "OBJECT": "x" * 70, "REASON": "r" * 66}
     odd |= {"CURINDEX": 9000, "MAXINDEX": 2, "RASTART": 530.0, "DECSTART": 127.5, "ELSTART": 200.0}
@@ -214,6 +236,22 @@ def test_a_copy_that_is_not_as_announced_is_refused(archive: Raws, opened: Open)
     outcomes = Ingester(opened()).ingest(files, "copy")
     assert states(outcomes) == ["ingested", "failed", "ingested"]
     assert paths[1].name in outcomes[1].reason
+
+
+def test_a_move_never_takes_what_is_needed(archive: Raws, opened: Open, tmp_path: Path) -> None:
+    """Neither the file that the repository reads, nor an older version, which it does not have."""
+    (path, *_) = archive.image()
+    ingester = Ingester(opened())
+    (outcome,) = ingester.ingest(incoming([path]), "direct")
+    assert states(ingester.ingest(incoming([path]), "move")) == ["duplicate"]
+    assert path.exists()
+    (better, *_) = archive.image(seed=8, root=tmp_path / "other")
+    second = path.with_name(path.name.replace(".fits", ".v2.fits"))
+    shutil.copy(better, second)
+    (newer,) = ingester.ingest(incoming([second]), "move")
+    assert (newer.state, newer.replaced, second.exists()) == ("ingested", outcome.uri, False)
+    (older,) = ingester.ingest(incoming([path]), "move")
+    assert (older.state, older.older, path.exists()) == ("duplicate", True, True)
 
 
 def test_a_move_across_file_systems(archive: Raws, opened: Open) -> None:

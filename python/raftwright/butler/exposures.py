@@ -146,6 +146,10 @@ class Exposures:
             if chosen:
                 registry.insertDimensionData("exposure", *chosen, replace=replace, skip_existing=not replace)
 
+    def fuller(self) -> list[Key]:
+        """Exposures of the last files that the registry knows by their names, and of which a header told."""
+        return [key for key, each in self._pending.items() if each.replace]
+
     def inserted(self, keys: Iterable[Key]) -> None:
         """After the commit."""
         for key in keys:

@@ -83,6 +83,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Where the repository reads it."""
     instrument: str = ""
     exposure: int = 0
+    older: bool = False
+    """A newer version is there: this file is not what the repository reads."""
     replaced: str = ""
     """URI of the older version that the repository read before; the file itself stays."""
 

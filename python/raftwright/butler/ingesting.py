@@ -34,7 +34,7 @@ from raftwright.errors import (
 )
 from raftwright.events.codes import OodsStatus
 from raftwright.rawfile.names import FileName
-from raftwright.rawfile.standing import digest
+from raftwright.rawfile.standing import Digest, digest
 
 if TYPE_CHECKING:
     from raftwright.butler.repository import Repository
@@ -116,6 +116,25 @@ class Ingester:
             rest = later
         return [outcome for outcome in outcomes if outcome is not None]
 
+    def moved(self, incoming: Incoming) -> Outcome | None:
+        """After a move whose end nobody wrote down: the outcome of a file that is where it was going to;
+        None where it is not there. Raises StorageError."""
+        found = identify(self._repository, 0, incoming)
+        if isinstance(found, Outcome):
+            return None
+        kind = incoming.kind
+        refs = self._repository.find(
+            found.camera.name, exposures=[found.exposure], detectors=[found.detector.id], kind=kind
+        )
+        for ref in refs:
+            uri = self._repository.uris([ref]).get(str(ref.id), "")
+            path = _local(uri)
+            if path is None or path.name != incoming.name or not path.exists():
+                continue
+            if not incoming.crc32c or digest(path).crc32c == incoming.crc32c:
+                return self._outcome(_Entry(found, ref, "move", uri, True), "duplicate")
+        return None
+
     def define_visits(self, exposures: Iterable[tuple[str, int]]) -> list[VisitOutcome]:
         """See `visits.define_visits`."""
         wanted = list(exposures)
@@ -149,7 +168,7 @@ class Ingester:
         new: list[_Entry] = []
         for entry in entries:
             if entry.ref.id in there:
-                done[entry.found.number] = self._again(entry)
+                done[entry.found.number] = self._again(entry, there[entry.ref.id])
             else:
                 brought = self._bring(entry)
                 if isinstance(brought, Outcome):
@@ -157,15 +176,28 @@ class Ingester:
                 else:
                     new.append(brought)
         self._enter(new, done)
+        self._patiently(self._settle)
         if transfer == "move" and self._placer is not None:
             for entry in entries:
-                if done[entry.found.number].good:
+                outcome = done[entry.found.number]
+                if outcome.good and not outcome.older and self._repository.owns(outcome.uri):
                     self._placer.left(entry.found)
         return done.items()
 
-    def _there(self, entries: Iterable[_Entry]) -> set[object]:
+    def _settle(self) -> None:
+        """What a header told of exposures that are there already, though none of their files is new."""
+        keys = self._exposures.fuller()
+        if keys:
+            with self._butler.transaction():
+                self._exposures.insert(keys)
+            self._exposures.inserted(keys)
+
+    def _there(self, entries: Iterable[_Entry]) -> dict[object, str]:
+        """URIs of those that the registry has, by dataset id; empty for one that has no file."""
         ids = [entry.ref.id for entry in entries]
-        return {ref.id for ref in self._butler.get_many_datasets(ids)} if ids else set()
+        refs = self._butler.get_many_datasets(ids) if ids else []
+        uris = self._repository.uris(refs) if refs else {}
+        return {ref.id: uris.get(str(ref.id), "") for ref in refs}
 
     def _bring(self, entry: _Entry) -> _Entry | Outcome:
         """Into the store, where it has to go there."""
@@ -228,7 +260,7 @@ class Ingester:
         if len(rest) < len(entries):  # somebody else was faster with some
             for entry in entries:
                 if entry.ref.id in there:
-                    done[entry.found.number] = self._again(entry)
+                    done[entry.found.number] = self._again(entry, there[entry.ref.id])
             self._enter(rest, done, mended=mended)
         elif isinstance(error, ConflictingDefinitionError) and not mended:
             self._enter(self._brought_again(entries, done), done, mended=True)
@@ -257,9 +289,8 @@ class Ingester:
 
     # -- what is there already
 
-    def _again(self, entry: _Entry) -> Outcome:
+    def _again(self, entry: _Entry, there: str) -> Outcome:
         """A dataset that the registry has: the same content, an older version, or a conflict."""
-        there = self._patiently(lambda: self._repository.uris([entry.ref])).get(str(entry.ref.id), "")
         path = _local(there)
         if path is not None:
             restore(path.parent)
@@ -271,7 +302,8 @@ class Ingester:
         if version > standing:
             return self._replace(entry, there, "")
         if version < standing:
-            return self._outcome(entry, "duplicate", f"version {standing} of it is there", uri=there)
+            reason = f"version {standing} of it is there"
+            return self._outcome(entry, "duplicate", reason, uri=there, older=True)
         return self._compare(entry, there, path)
 
     def _same_file(self, entry: _Entry, path: Path | None) -> Outcome:
@@ -286,16 +318,15 @@ class Ingester:
     def _compare(self, entry: _Entry, there: str, path: Path | None) -> Outcome:
         """Two files of one version under different names."""
         mine = entry.found.path
-        if path is None or mine is None:
-            a, b = ResourcePath(there).size(), ResourcePath(entry.uri).size()
-            same = a == b
-        elif os.path.samefile(path, mine):
+        if path is not None and mine is not None and os.path.samefile(path, mine):
             same = True
         else:
-            first = digest(path)
-            same = first.bytes == os.stat(mine).st_size and first.crc32c == (
-                entry.found.incoming.crc32c or digest(mine).crc32c
-            )
+            try:
+                first, size = _digest(there), ResourcePath(entry.uri).size()
+                wanted = entry.found.incoming.crc32c
+                same = first.bytes == size and first.crc32c == (wanted or _digest(entry.uri).crc32c)
+            except StorageError as error:
+                return self._outcome(entry, "failed", str(error), again=True)
         if same:
             return self._outcome(entry, "duplicate", uri=there)
         reason = f"{entry.found.incoming.path}: another content of it is in the repository: {there}"
@@ -338,6 +369,7 @@ class Ingester:
         uri: str | None = None,
         again: bool = False,
         replaced: str = "",
+        older: bool = False,
     ) -> Outcome:
         good = state in ("ingested", "duplicate")
         return Outcome(
@@ -352,6 +384,7 @@ class Ingester:
             instrument=entry.found.camera.name,
             exposure=entry.found.exposure,
             replaced=replaced,
+            older=older,
         )
 
     def _patiently(self, work: Callable[[], T]) -> T:
@@ -381,6 +414,20 @@ def _examined(files: Sequence[Found]) -> list[Outcome | None]:
     with ThreadPoolExecutor(len(parts), thread_name_prefix="examine") as pool:
         done = list(pool.map(lambda part: [examine(found) for found in part], parts))
     return [done[number % _THREADS][number // _THREADS] for number in range(len(files))]
+
+
+def _digest(uri: str) -> Digest:
+    """Sums of a file anywhere. Raises StorageError."""
+    path = _local(uri)
+    if path is not None:
+        return digest(path)
+    try:
+        with ResourcePath(uri).as_local() as here:
+            return digest(Path(here.ospath))
+    except StorageError:
+        raise
+    except Exception as error:  # each protocol has its own
+        raise StorageError(5, f"cannot be read: {str(error)[:200]}", uri) from error
 
 
 def _local(uri: str) -> Path | None:

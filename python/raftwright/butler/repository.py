@@ -36,6 +36,8 @@ __all__ = ["SHEET", "Entry", "Repository", "Sheet", "Stored", "open_repository"]
 SHEET: Final = "raftwright.json"
 """Beside `butler.yaml`: what raftwright has to know of the repository."""
 BUSY: Final = 30.0
+_MANY: Final = 500
+"""Exposures of one query."""
 FORMAT: Final = "raftwright-repository/1"
 
 
@@ -194,12 +196,9 @@ class Repository:
 
     def uris(self, refs: Iterable[DatasetRef]) -> dict[str, str]:
         """Where the files of datasets are, by dataset id; what has no file is not among them."""
-        found: dict[str, str] = {}
         with self.reading():
-            for ref in refs:
-                with contextlib.suppress(FileNotFoundError):
-                    found[str(ref.id)] = str(self.butler.getURI(ref))
-        return found
+            found = self.butler.get_many_uris(list(refs), allow_missing=True)
+        return {str(ref.id): str(each.primaryURI) for ref, each in found.items() if each.primaryURI}
 
     def tagged(self, refs: Sequence[DatasetRef]) -> set[str]:
         """Ids of those that are in a TAGGED collection, or in a CALIBRATION one: somebody means to keep
@@ -218,8 +217,13 @@ class Repository:
             for ref in refs:
                 key = (ref.datasetType.name, str(ref.dataId["instrument"]))
                 by_kind.setdefault(key, set()).add(int(ref.dataId["exposure"]))
-            for (name, instrument), exposures in by_kind.items():
-                listed = ", ".join(map(str, sorted(exposures)))
+            parts = [
+                (name, instrument, sorted(exposures)[begin : begin + _MANY])
+                for (name, instrument), exposures in by_kind.items()
+                for begin in range(0, len(exposures), _MANY)
+            ]
+            for name, instrument, exposures_there in parts:
+                listed = ", ".join(map(str, exposures_there))
                 try:
                     refs_there = self.butler.query_datasets(
                         name,
