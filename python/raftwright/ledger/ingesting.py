@@ -127,8 +127,11 @@ class IngestQueue:
         """The same for one."""
         return self.end_many([(row, state, reason, retry_after, facts)])[0]
 
-    def turn(self, repository: str, ends: Sequence[End], most: int) -> tuple[list[bool], list[IngestRow]]:
-        """`end_many` and `claim` in one commit."""
+    def turn(
+        self, repository: str, ends: Sequence[End], most: int, expired: list[IngestRow] | None = None
+    ) -> tuple[list[bool], list[IngestRow]]:
+        """`end_many` and `claim` in one commit. What waited too long and has failed now is added to
+        `expired`."""
         for row, state, _, _, facts in ends:
             check("ingest", "ingesting", state, f"{row.repository} {row.path}")
             if state == "ingesting":
@@ -138,12 +141,17 @@ class IngestQueue:
                     f"{row.path}: {sorted(unknown)} are no facts of an ingest; there are {', '.join(_FACTS)}"
                 )
         held: list[tuple[str, int, int]] = []
+        late: list[IngestRow] = []
 
         def work(transaction: Transaction) -> tuple[list[bool], list[IngestRow]]:
             self._leases.let_go(held)
             held.clear()
+            late.clear()
             done = self._end_in(transaction, ends)
-            rows = self._claim_in(transaction, repository, most) if most > 0 else []
+            rows: list[IngestRow] = []
+            if most > 0:
+                late.extend(self._expire_in(transaction, repository))
+                rows = self._claim_in(transaction, repository, most)
             held.extend(("ingest", row.id, row.attempts) for row in rows)
             self._leases.hold(held)
             return done, rows
@@ -154,12 +162,13 @@ class IngestQueue:
             self._leases.let_go(held)
             raise
         self._leases.let_go(("ingest", row.id, row.attempts) for row, *_ in ends)
+        if expired is not None:
+            expired += late
         return found
 
     def _claim_in(self, transaction: Transaction, repository: str, most: int) -> list[IngestRow]:
         self._leases.renew_in(transaction)
         self._take_back_in(transaction, repository)
-        self._expire_in(transaction, repository)
         moment, me = tai(), self._leases.me.name
         rows = select_in(
             transaction,
@@ -200,7 +209,7 @@ class IngestQueue:
             transaction, [(row, "queued", "who ingested it is no more", 0.0, {}) for row in deserted]
         )
 
-    def _expire_in(self, transaction: Transaction, repository: str) -> None:
+    def _expire_in(self, transaction: Transaction, repository: str) -> list[IngestRow]:
         """What has waited for its exposure until its time was over."""
         lock = transaction.skip.replace("UPDATE", "UPDATE OF ingest")
         rows = select_in(
@@ -211,6 +220,7 @@ class IngestQueue:
         )
         reason = "its exposure did not come in time"
         move_in(transaction, rows, "failed", reason)
+        return rows
 
     def _end_in(self, transaction: Transaction, ends: Sequence[End]) -> list[bool]:
         if not ends:
@@ -321,7 +331,7 @@ class IngestQueue:
 
     def expire(self, repository: str) -> None:
         """Fails what has waited too long, as each `claim` does."""
-        self._database.change(lambda transaction: self._expire_in(transaction, repository))
+        self._database.change(lambda transaction: len(self._expire_in(transaction, repository)))
 
     def give_back(self) -> None:
         """Queues everything that is being ingested by us, at the end."""

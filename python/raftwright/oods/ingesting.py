@@ -6,6 +6,7 @@ holds nothing else up. While it cannot be reached at all nothing is claimed and 
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
@@ -16,7 +17,7 @@ from raftwright.errors import RaftwrightError
 from raftwright.events.codes import OodsStatus
 
 if TYPE_CHECKING:
-    from raftwright.butler import Ingester, Outcome
+    from raftwright.butler import Incoming, Ingester, Outcome
     from raftwright.ledger import Ledger
     from raftwright.ledger.ingesting import End
     from raftwright.ledger.rows import IngestRow
@@ -138,10 +139,13 @@ class Ingesting:
         if not self._unwritten and not most:
             return []
         ends = [end for end, _ in self._unwritten]
-        ours, rows = self._ledger.ingests.turn(name, ends, most)
+        expired: list[IngestRow] = []
+        ours, rows = self._ledger.ingests.turn(name, ends, most, expired)
         done, self._unwritten = self._unwritten, []
         self.under_way = tuple(row.path for row in rows)
         self._tell([one for one, mine in zip(done, ours, strict=True) if mine])
+        late = "its exposure did not come in time"
+        self._tell([((row, "failed", late, 0.0, {}), None) for row in expired])
         return rows
 
     def _ingest(self, rows: Sequence[IngestRow]) -> None:
@@ -161,7 +165,7 @@ class Ingesting:
             for row in rows
         ]
         try:
-            outcomes = self._ingester.ingest(incoming, self._settings().transfer)
+            outcomes = self._bring(rows, incoming)
         except RaftwrightError as error:
             self._outage(str(error))
             self._close()
@@ -179,6 +183,22 @@ class Ingesting:
         self._unwritten = [
             (self._end(row, outcome), outcome) for row, outcome in zip(rows, outcomes, strict=True)
         ]
+
+    def _bring(self, rows: Sequence[IngestRow], incoming: Sequence[Incoming]) -> list[Outcome]:
+        """An outcome for each. Raises StorageError."""
+        assert self._ingester is not None
+        wanted = self._settings()
+        ways = [wanted.transfer_of(row.path) for row in rows]
+        outcomes: dict[int, Outcome] = {}
+        for way in dict.fromkeys(ways):
+            chosen = [number for number, other in enumerate(ways) if other == way]
+            found = self._ingester.ingest([incoming[number] for number in chosen], way)
+            for number, outcome in zip(chosen, found, strict=True):
+                row = rows[number]
+                if way == "move" and outcome.again and not os.path.lexists(row.path):
+                    outcome = self._ingester.moved(incoming[number]) or outcome
+                outcomes[number] = outcome
+        return [outcomes[number] for number in range(len(rows))]
 
     # -- ends
 

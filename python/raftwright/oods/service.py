@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from raftwright.errors import NotFoundError, RaftwrightError, UsageError
@@ -21,7 +22,10 @@ from raftwright.service.role import Role
 
 if TYPE_CHECKING:
     from raftwright.butler import Ingester, Repository
+    from raftwright.camera import Camera
     from raftwright.ledger import Ledger
+    from raftwright.oods.notified import Intake, Topic
+    from raftwright.oods.scanning import Scanning
     from raftwright.oods.web.serving import WebServer
     from raftwright.service import Life, Task
 
@@ -49,6 +53,9 @@ class Oods(Service):
         self.ingesting: Ingesting | None = None
         self.chronicle: Chronicle | None = None
         self.web: WebServer | None = None
+        self.scans: list[Scanning] = []
+        self.intake: Intake | None = None
+        self.topic: Topic | None = None
         self._visits: set[tuple[str, int]] = set()
         self._visits_wanted = threading.Condition()
         self.visits_trouble = self.retention_trouble = self.room_trouble = ""
@@ -60,7 +67,8 @@ class Oods(Service):
     def open(self) -> None:
         """See `Service`."""
         settings, places = self.settings, self.places
-        self._make_sure().close()
+        with self._make_sure() as repository:
+            cameras = repository.cameras
         self.ledger = ledger = open_ledger(places.ledger)
         self._closing.append(ledger.close)
         ledger.renew()
@@ -83,13 +91,14 @@ class Oods(Service):
         self.task("ingest", self.ingesting.work, patience=300.0)
         if settings.archive:
             self._follow(ledger)
+        self._take_in(ledger, cameras, teller)
         if settings.visits:
             self.task("visits", self._define_visits)
         self.task("retention", self._retain, patience=600.0)
         if settings.web is not None:
             from raftwright.oods.web.serving import WebServer
 
-            self.web = WebServer(ledger, settings.name, settings.web)
+            self.web = WebServer(ledger, settings.name, settings.web, self._webhook())
             self._closing.append(self.web.close)
         self.role.take()
         self.metrics.gauge("active", "1 where it is this one that works", read=lambda: float(self.active))
@@ -110,6 +119,37 @@ class Oods(Service):
         self.task("sweep", lambda task: following.keep(task, lambda: self.active), patience=120.0)
         if self.places.listen:
             self.task("events", self._listen)
+
+    def _take_in(self, ledger: Ledger, cameras: Sequence[Camera], teller: Teller) -> None:
+        """The inputs besides the archive."""
+        from raftwright.oods.arrivals import Arrivals
+        from raftwright.oods.notified import Intake, Topic, dead_letters
+        from raftwright.oods.scanning import Scanning
+
+        assert self.ingesting is not None
+        wanted = self.settings
+        arrivals = Arrivals(ledger, wanted, cameras, self.ingesting.wake)
+        known = {camera.code: camera for camera in cameras}
+        for number, directory in enumerate(wanted.directories, 1):
+            one = Scanning(directory, ledger, wanted.name, arrivals, known, teller.refused)
+            self.scans.append(one)
+            self.task(f"scan {number}", functools.partial(one.keep, active=lambda: self.active))
+        if wanted.notifications is not None:
+            dead = dead_letters(wanted.notifications, wanted.repository)
+            told = wanted.notifications
+            self.intake = Intake(told, ledger, arrivals, dead, teller.refused, self.metrics)
+            if told.topic:
+                self.topic = topic = Topic(told, self.intake, self.name)
+                self.task("notifications", functools.partial(topic.read, active=lambda: self.active))
+
+    def _webhook(self) -> Callable[[Any], Any] | None:
+        told = self.settings.notifications
+        if told is None or not told.webhook or self.intake is None:
+            return None
+        from raftwright.oods.web.webhook import with_webhook
+
+        intake = self.intake
+        return with_webhook(lambda body, source: intake.take([(body, source)]), told.secret)
 
     def _make_sure(self) -> Repository:
         """The repository, made where there is none. Raises NotFoundError, StorageError."""
@@ -329,6 +369,8 @@ class Oods(Service):
             "" if self.ingesting is None else self.ingesting.trouble,
             "" if self.role is None else self.role.trouble,
             f"visits cannot be defined: {self.visits_trouble}" if self.visits_trouble else "",
+            *(scan.trouble for scan in self.scans),
+            "" if self.topic is None else self.topic.trouble,
             self.retention_trouble,
             self.room_trouble,
         )
@@ -350,5 +392,6 @@ class Oods(Service):
             "repository": self.settings.repository,
             "web": "" if self.web is None else self.web.url,
             "ingests": states,
+            "growing": sum(scan.waiting for scan in self.scans),
             "problems": problems,
         }

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from raftwright.errors import FormatError
+from raftwright.oods.inputs import Directory, Notifications, Transfer
 from raftwright.oods.web.settings import Web
 from raftwright.service.units import Bytes, Period, Seconds
 from raftwright.transfer.naming import CLASSES, Class, Instrument
 from raftwright.transfer.place import Name, Tries
 
 __all__ = ["Age", "Retention", "Rule", "Settings", "Transfer"]
-
-Transfer: TypeAlias = Literal["direct", "hardlink", "copy", "move"]
-"""How a file gets into the repository. `direct`: it stays where it is, and the repository knows where."""
 
 Age: TypeAlias = Literal["observed", "ingested"]
 """From when on an age is counted: when the image was taken, or when it was ingested."""
@@ -95,6 +94,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Take the raws of the archive, as the ledger tells them."""
     transfer: Transfer = "direct"
     """How raws of the archive get in."""
+    directories: Annotated[list[Directory], Meta(max_length=100)] = msgspec.field(default_factory=list)
+    """Trees that are looked through."""
+    notifications: Notifications | None = None
+    """Objects that stores tell of."""
     instruments: list[Instrument] = msgspec.field(default_factory=list)
     """Only images of these; all by default."""
     order: list[Class] = msgspec.field(default_factory=lambda: list(CLASSES))
@@ -124,3 +127,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise FormatError("longest: has to be at least backoff")
         if self.archive and self.transfer == "move":
             raise FormatError("transfer: the archive keeps its files; say direct, hardlink or copy")
+        if self.notifications is not None and self.notifications.webhook and self.web is None:
+            raise FormatError("notifications.webhook: needs a section web, which says where it is answered")
+        repository = os.path.abspath(self.repository)
+        for one in self.directories:
+            if os.path.commonpath([repository, one.path]) == repository:
+                raise FormatError(f"directories: {one.path} is in the repository; name one outside of it")
+
+    def transfer_of(self, path: str) -> Transfer:
+        """How a file of this path, or URI, gets in."""
+        if "://" in path:
+            return "direct"
+        for one in self.directories:
+            if path.startswith(one.path.rstrip("/") + "/"):
+                return one.transfer
+        return self.transfer

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from raftwright.errors import RaftwrightError
+from raftwright.errors import FormatError, RaftwrightError
 from raftwright.events.codes import OodsStatus
+from raftwright.rawfile.names import FileName
 
 if TYPE_CHECKING:
     from raftwright.events import Publisher
@@ -40,6 +41,27 @@ class Teller:
                 sensor=sensor or "S??",
                 statusCode=OodsStatus(code),
                 description=description[:_LONGEST],
+            )
+            self.told += 1
+        except RaftwrightError as error:
+            _log.error("%s", error)
+
+    def refused(self, path: str, reason: str) -> None:
+        """A file that never became an ingest, as far as its name says whose it is."""
+        if self.publisher is None:
+            return
+        try:
+            name = FileName.parse(path)
+            said = {"obsid": str(name.image), "raft": name.raft, "sensor": name.slot}
+        except FormatError:
+            said = {"obsid": "??", "raft": "R??", "sensor": "S??"}
+        try:
+            self.publisher.publish(
+                "imageInOODS",
+                camera="UNDEF",
+                **said,
+                statusCode=OodsStatus.INGEST_FAILURE,
+                description=f"not taken: {reason}"[:_LONGEST],
             )
             self.told += 1
         except RaftwrightError as error:

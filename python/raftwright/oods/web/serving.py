@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from raftwright.errors import MissingExtraError, StorageError
@@ -32,12 +33,17 @@ _END: Final = 5.0
 
 
 class WebServer:
-    """Answers from the moment it is made. Raises StorageError where the address cannot be had."""
+    """Answers from the moment it is made; `before` puts something in front of the application. Raises
+    StorageError where the address cannot be had."""
 
-    def __init__(self, ledger: Ledger, repository: str, web: Web) -> None:
+    def __init__(
+        self, ledger: Ledger, repository: str, web: Web, before: Callable[[Any], Any] | None = None
+    ) -> None:
         host, port = web.address
         self._socket = _listen(host, port)
-        app = make_app(Catalogue(ledger, repository), Previews(web.pictures, web.remembered), web)
+        app: Any = make_app(Catalogue(ledger, repository), Previews(web.pictures, web.remembered), web)
+        if before is not None:
+            app = before(app)
         config = uvicorn.Config(
             app,
             log_config=None,
