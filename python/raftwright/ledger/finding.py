@@ -254,10 +254,9 @@ def _image(
     header = min(some, key=lambda each: (each[0].conflict, each[0].path.name))[1].header if some else None
     trigger = _tai(header.string("DATE-TRG")) if header is not None else None
     said = _said(sorted(headers, key=lambda each: each.version), strange)
-    if header is not None and not said:
-        said = _plain(
-            {keyword: header.get(keyword) for keyword in (*_FACTS.values(), "DATE-BEG", "DATE-END")}
-        )
+    if header is not None and not said and header.get("HDRSTATE") != "missing":
+        keywords = (*_FACTS.values(), "DATE-BEG", "DATE-END")
+        said = _plain({keyword: header.get(keyword) for keyword in keywords})
     return FoundImage(
         facts=ImageFacts(
             obsid=str(name),
