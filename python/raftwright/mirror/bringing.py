@@ -7,8 +7,12 @@ the far side is what the file once was as a whole.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import threading
+import time
+from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -24,6 +28,7 @@ from raftwright.transfer import Job, OutageError, RefusedError
 __all__ = ["VERSIONS", "Bringer", "Brought"]
 
 VERSIONS: Final = ".versions"
+_PATIENCE: Final = 30.0
 _STAGED: Final = f"{VERSIONS}/.new"
 
 Verdict: TypeAlias = Literal["mirrored", "changed", "busy", "gone", "skipped"]
@@ -54,9 +59,35 @@ class Bringer:
         self._settings = settings
         self._by_path = settings.to.kind == "command"
         """Its programs open the file by its name."""
+        self._held: set[int] = set()
+        self._free = threading.Condition()
 
     def bring(self, entry: Entry) -> Brought:
         """Makes sure that the far side has this content under this name."""
+        with self.hold(entry) as now:
+            if now is not None:
+                entry.far, entry.crc32c, entry.far_bytes = now.far, now.crc32c, now.far_bytes
+                entry.staged = now.staged
+            return self._bring(entry)
+
+    @contextlib.contextmanager
+    def hold(self, entry: Entry) -> Iterator[Entry | None]:
+        """Nobody else does anything at the far side about an entry meanwhile; gives it as it stands now.
+        Raises OutageError where somebody hangs there."""
+        until = time.monotonic() + _PATIENCE
+        with self._free:
+            while entry.id in self._held:
+                if not self._free.wait(until - time.monotonic()):
+                    raise OutageError(f"{shown(entry.path)}: another try hangs at the far side")
+            self._held.add(entry.id)
+        try:
+            yield self._manifest.one(entry.id)
+        finally:
+            with self._free:
+                self._held.discard(entry.id)
+                self._free.notify_all()
+
+    def _bring(self, entry: Entry) -> Brought:
         if entry.path.split("/", 1)[0] == VERSIONS:
             raise ConflictError(f"{VERSIONS}: there the far side keeps versions; call it otherwise")
         if entry.facts.kind == "link":
@@ -136,7 +167,7 @@ class Bringer:
             self._clear_directory(entry)
             return self._far.sender.send(job).bytes
         if kind == "link":
-            self._set_aside(entry, entry, "changed")
+            self._set_aside(entry, "changed")
             return self._far.sender.send(job).bytes
         if kind == "other":
             raise ConflictError(f"{shown(entry.path)}: something that is no file has this name there")
@@ -187,13 +218,18 @@ class Bringer:
 
     # -- what is in the way
 
-    def set_aside(self, entry: Entry, why: str) -> None:
-        """Moves what the far side has of an entry to a version name. Raises NotFoundError too."""
-        self._set_aside(entry, entry, why)
+    def mark(self, entry: Entry) -> bool:
+        """Moves what the far side has of a file that is gone to a version name; False where it is back.
+        Raises NotFoundError too."""
+        with self.hold(entry) as now:
+            if now is None or now.state != "gone" or now.far != "there":
+                return False
+            self._set_aside(now, "deleted")
+            return True
 
-    def _set_aside(self, entry: Entry, owner: Entry, why: str) -> None:
-        self._far.move(entry.path, self._wanted(owner, entry.crc32c or "unknown", entry.far_bytes, why))
-        self._manifest.keep_version(owner.id)
+    def _set_aside(self, entry: Entry, why: str) -> None:
+        self._far.move(entry.path, self._wanted(entry, entry.crc32c, entry.far_bytes, why))
+        self._manifest.keep_version(entry.id)
         self._manifest.far(entry, "marked")
 
     def _clear_above(self, entry: Entry) -> None:
@@ -208,7 +244,7 @@ class Bringer:
                     f"{shown(blocker)}: is no directory there, and none of this mirror's; move it away"
                 )
             self._mine(entry)
-            self._set_aside(known, known, "in the way")
+            self._set_aside(known, "in the way")
 
     def _clear_directory(self, entry: Entry) -> None:
         """What was a directory here once, and is a file or link now."""
@@ -218,7 +254,7 @@ class Bringer:
         self._mine(entry)
         for one in below:
             try:
-                self._set_aside(one, one, "in the way")
+                self._set_aside(one, "in the way")
             except NotFoundError:
                 self._manifest.far(one, "")
         self._far.remove_empty(entry.path)
@@ -259,22 +295,17 @@ class Bringer:
                     f"{shown(entry.path)}: something else has this name there; it is left as it is"
                 )
             self._mine(entry)
-            self._set_aside(entry, entry, "changed")
+            self._set_aside(entry, "changed")
         if self._far.read_link(entry.path) != text:
             self._far.link(text, entry.path)
         return Brought(verdict="mirrored", how="link", crc32c=crc)
 
 
 def _leads_out(path: str, text: str) -> bool:
-    """Whether a link leads out of the tree, or is absolute."""
+    """Whether a link leads out of the tree, is absolute, or goes up after it went down: by way of another
+    link that could be anywhere."""
     if text.startswith("/"):
         return True
-    depth = path.count("/")
-    for part in text.split("/"):
-        if part == "..":
-            depth -= 1
-            if depth < 0:
-                return True
-        elif part not in ("", "."):
-            depth += 1
-    return False
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    up = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
+    return up > path.count("/") or ".." in parts[up:]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from raftwright.errors import NotFoundError
+from raftwright.mirror.bringing import Bringer
 from raftwright.mirror.far import Far
 from raftwright.mirror.manifest import Manifest
 from raftwright.mirror.tables import Entry
@@ -28,7 +29,9 @@ class Checked(msgspec.Struct, kw_only=True):
     """The first of them: path, what, whether it is brought again."""
 
 
-def check(far: Far, manifest: Manifest, *, read: bool, go_on: Callable[[], bool] = lambda: True) -> Checked:
+def check(
+    far: Far, manifest: Manifest, bringer: Bringer, *, read: bool, go_on: Callable[[], bool] = lambda: True
+) -> Checked:
     """Looks at everything that is to be there; what is lost is brought again, what is damaged set aside
     first. What is gone here can only be told. Raises OutageError, RefusedError, StorageError."""
     found = Checked()
@@ -40,29 +43,30 @@ def check(far: Far, manifest: Manifest, *, read: bool, go_on: Callable[[], bool]
             if entry.facts.kind == "link":
                 continue
             found.files += 1
-            what = _look(far, entry, sizes.get(entry.path), read)
+            if not read and sizes.get(entry.path) == entry.far_bytes:
+                continue
+            what = _mend(far, manifest, bringer, entry)
             if not what:
                 continue
-            if what == "damaged":
-                found.damaged += 1
-                far.sender.set_aside(entry.path, "damaged")
-            else:
-                found.lost += 1
-            manifest.lost(entry)
+            found.lost += what == "lost"
+            found.damaged += what == "damaged"
             if len(found.listed) < _LISTED:
                 again = "is brought again" if entry.state != "gone" else "is gone here too"
                 found.listed.append({"path": shown(entry.path), "what": what, "then": again})
     return found
 
 
-def _look(far: Far, entry: Entry, size: int | None, read: bool) -> str:
-    if size is None:
-        return "lost"
-    if size != entry.far_bytes:
-        return "damaged"
-    if read:
+def _mend(far: Far, manifest: Manifest, bringer: Bringer, entry: Entry) -> str:
+    """Reads a file there; `lost`, `damaged` or nothing, and does about it what is to be done."""
+    with bringer.hold(entry) as now:
+        if now is None or now.far != "there" or now.crc32c != entry.crc32c or now.state == "sending":
+            return ""  # it has been brought anew meanwhile
         try:
-            return "" if far.sender.crc32c(entry.path) == entry.crc32c else "damaged"
+            if far.sender.crc32c(entry.path) == entry.crc32c:
+                return ""
+            what = "damaged"
+            far.sender.set_aside(entry.path, "damaged")
         except NotFoundError:
-            return "lost"
-    return ""
+            what = "lost"
+        manifest.lost(entry)
+        return what

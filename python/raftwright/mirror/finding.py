@@ -36,7 +36,8 @@ _STEP: Final = 2.0
 """Seconds that the clock of a file system may stand still."""
 _SOON: Final = 60.0
 """A file that changes again within so many seconds is one that is written again and again."""
-_HOT: Final = 20_000
+_HOT: Final = 5000
+"""Files at most that are looked at because they changed lately."""
 _TROUBLES: Final = 1000
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
@@ -274,15 +275,19 @@ class Finder:
 
     def _look_at_hot(self) -> None:
         """Files that changed lately may change in place."""
+        found: dict[str, list[Entry]] = {}
         for entry in self.manifest.hot(self.settings.hot, _HOT):
+            found.setdefault(entry.path.rpartition("/")[0], []).append(entry)
+        for path, entries in found.items():
             if not self._between():
                 return
-            self._now.files += 1
-            facts = self.tree.facts(entry.path)
-            if facts is None:
-                self.look(entry.path)
-            else:
-                self._judge(entry, facts, written=False)
+            self._now.files += len(entries)
+            names = [entry.path.rpartition("/")[2] for entry in entries]
+            for entry, facts in zip(entries, self.tree.facts_in(path, names), strict=True):
+                if facts is None:
+                    self.look(entry.path)
+                elif facts != entry.facts:
+                    self._judge(entry, facts, written=False)
 
     def _trouble(self, path: str, error: OSError) -> None:
         if path not in self.troubles and len(self.troubles) < _TROUBLES:

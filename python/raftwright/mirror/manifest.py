@@ -8,6 +8,7 @@ this manifest, which no clock that is set can change.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -105,18 +106,16 @@ class Manifest:
 
     def close(self) -> None:
         """Writes down how long it lived."""
-        connection = getattr(self, "_connection", None)
-        if connection is not None:
-            try:
-                if hasattr(self, "_lived"):
-                    self.live()
-            except StorageError:
-                pass  # a minute at most is not counted
-            connection.close()
-            del self._connection
-        if self._guard >= 0:
-            os.close(self._guard)
-            self._guard = -1
+        with self._lock:
+            if getattr(self, "_connection", None) is not None:
+                with contextlib.suppress(StorageError):  # a minute at most is not counted
+                    if hasattr(self, "_lived"):
+                        self.live()
+                self._connection.close()
+                del self._connection
+            if self._guard >= 0:
+                os.close(self._guard)
+                self._guard = -1
 
     # -- statements
 
@@ -125,6 +124,7 @@ class Manifest:
         """All or nothing; gives a function that runs a statement. One within another is part of it. Raises
         StorageError."""
         with self._lock:
+            self._check_open()
             try:
                 if not self._deep:
                     self._connection.execute("BEGIN IMMEDIATE")
@@ -147,10 +147,15 @@ class Manifest:
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Raises StorageError."""
         with self._lock:
+            self._check_open()
             try:
                 return self._connection.execute(sql, values).fetchall()
-            except (sqlite3.Error, AttributeError) as error:
+            except sqlite3.Error as error:
                 raise _told(error, self.path) from None
+
+    def _check_open(self) -> None:
+        if getattr(self, "_connection", None) is None:
+            raise StorageError(9, "the manifest is closed", str(self.path))
 
     def word(self, name: str) -> str:
         """Something that is remembered beside the tables; nothing where it is not."""
@@ -246,7 +251,10 @@ class Manifest:
                 "INSERT INTO entry(directory, name, kind, inode, bytes, mtime, ctime, state, priority,"
                 " due, changed,"
                 " found_tai) VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', ?, ?, ?, ?)",
-                (directory, os.fsencode(name), *facts, priority, due, self.lived, tai()),
+                (
+                    *(directory, os.fsencode(name), *facts, priority, due),
+                    *(-1e18 if priority else self.lived, tai()),
+                ),
             )
 
     def changed(self, entry: Entry, facts: Facts, due: float, priority: int, busy: int) -> None:

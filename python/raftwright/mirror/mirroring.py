@@ -78,7 +78,11 @@ class TreeMirror:
         self.manifest = Manifest(manifest, trial=trial, settle=0.0 if once else min(1.0, settings.settle))
         # Another name of the same file would change with it: a mirror has copies.
         place = msgspec.structs.replace(settings.to, link="never")
-        self.far = far_of(place, manifest.with_name(manifest.name + ".scratch"))
+        try:
+            self.far = far_of(place, manifest.with_name(manifest.name + ".scratch"))
+        except RaftwrightError:
+            self.manifest.close()
+            raise
         self.bringer = Bringer(self.tree, self.far, self.manifest, settings)
         self.tidier = Tidier(self.far, self.manifest, self.bringer, settings)
         self.ingesting = None
@@ -123,6 +127,8 @@ class TreeMirror:
         self.passed = threading.Event()
         """A full pass came to its end."""
         self._moved = time.monotonic()
+        self._counts: dict[str, Any] = {}
+        self._count_after = 0.0
         self._files = {
             kind: metrics.counter("mirrored_files", "Entries that were mirrored", tree=self.name, how=kind)
             for kind in ("new", "version", "renamed", "link", "same")
@@ -336,7 +342,9 @@ class TreeMirror:
 
     def check(self, *, read: bool) -> Checked:
         """Whether the far side has what it should. Raises OutageError, RefusedError, StorageError."""
-        return check(self.far, self.manifest, read=read, go_on=lambda: not self._stopping.is_set())
+        return check(
+            self.far, self.manifest, self.bringer, read=read, go_on=lambda: not self._stopping.is_set()
+        )
 
     # -- what it tells
 
@@ -370,11 +378,19 @@ class TreeMirror:
             "to": self.settings.to.root,
             "manifest": str(self.manifest.path),
             "watched": self._inotify is not None,
-            **self.manifest.counts(),
+            **self._counted(),
             "in_flight": len(self.lane.in_flight()),
             "last_pass": None if last is None else msgspec.to_builtins(last),
             "problems": self.problems(),
         }
+
+    def _counted(self) -> dict[str, Any]:
+        """Counts of the manifest, which take long where there are millions: not all the time."""
+        now = time.monotonic()
+        if now >= self._count_after:
+            self._counts = self.manifest.counts()
+            self._count_after = time.monotonic() + 20 * (time.monotonic() - now)
+        return self._counts
 
     def _pass_seconds(self) -> float:
         return self.finder.last.seconds if self.finder is not None and self.finder.last is not None else 0.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from raftwright.errors import RaftwrightError, StorageError
+from raftwright.errors import StorageError
 from raftwright.ledger.rows import DeliveryRow
 from raftwright.mirror.bringing import Bringer, Brought
 from raftwright.mirror.manifest import Manifest
@@ -69,7 +69,7 @@ class Outbox:
         for entry in entries:
             try:
                 results[entry.id] = self._bring(entry)
-            except (RaftwrightError, OSError) as error:
+            except Exception as error:
                 if len(entries) == 1 or isinstance(error, OutageError):
                     raise
                 results[entry.id] = error

@@ -45,9 +45,9 @@ class TreeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     full: Seconds = 900.0
     """Between two full passes, which look at every file: a content that changes in place leaves the times of
     its directory as they are. The first pass after a start is always one. 0: only the first."""
-    hot: Seconds = 3600.0
-    """A file that changed within this time is looked at in quick passes too, where nothing watches the
-    tree."""
+    hot: Seconds = 600.0
+    """A file that changed within this time is looked at in quick passes too, where nothing watches the tree;
+    of more than 5000 those that changed last."""
     watch: Literal["auto", "always", "never"] = "auto"
     """inotify. `auto`: where the file system tells of all writers, which one of a network does not."""
     logs: list[_Pattern] = []

@@ -42,7 +42,7 @@ class Tidier:
         if not vanished or not self._brakes():
             for entry in vanished:
                 try:
-                    self._bringer.set_aside(entry, "deleted")
+                    done += self._bringer.mark(entry)
                 except NotFoundError:
                     self._manifest.far(entry, "")
                 except OutageError as error:
@@ -51,7 +51,6 @@ class Tidier:
                 except RaftwrightError as error:
                     _log.error("%s: %s cannot be marked: %s", self._settings.name, shown(entry.path), error)
                     continue
-                done += 1
         if self._settings.deleted == "remove-after":
             for version in self._manifest.old_versions("deleted", self._settings.remove_after, _AT_A_TIME):
                 self._far.sender.remove(version.target)

@@ -14,7 +14,7 @@ import hashlib
 import os
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -148,16 +148,25 @@ class Tree:
     def facts(self, path: str) -> Facts | None:
         """Of anything but a directory; None where there is none."""
         above, _, name = path.rpartition("/")
+        return self.facts_in(above, [name])[0]
+
+    def facts_in(self, path: str, names: Sequence[str]) -> list[Facts | None]:
+        """As `facts`, of several names in one directory."""
+        found: list[Facts | None] = []
         try:
-            with self.directory(above) as descriptor:
-                found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            with self.directory(path) as descriptor:
+                for name in names:
+                    try:
+                        now = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                        found.append(None if stat.S_ISDIR(now.st_mode) else facts_of(now))
+                    except FileNotFoundError:
+                        found.append(None)
         except OSError as error:
             if error.errno in _GONE:
-                return None
-            raise StorageError(
-                error.errno, f"cannot be looked at ({error.strerror})", self._full(path)
-            ) from None
-        return None if stat.S_ISDIR(found.st_mode) else facts_of(found)
+                return [None] * len(names)
+            text = f"cannot be looked at ({error.strerror})"
+            raise StorageError(error.errno, text, self._full(path)) from None
+        return found
 
     def listing(self, descriptor: int) -> Listing:
         """What an open directory holds. Raises OSError."""
