@@ -137,6 +137,28 @@ def test_new_images_go_before_a_backlog(site: Site) -> None:
     assert rest == sorted(rest), order
 
 
+def test_a_ledger_that_was_lost(site: Site, tmp_path: Path) -> None:
+    """What is there already is read there, and counts again; nothing is sent twice."""
+    site.image(1)
+    endpoint = site.to("far")
+    first = site.hand_off(endpoint)
+    site.delivered("far", count=7)
+    first.stop(2.0)
+    before = {path: path.stat().st_ino for path in site.place("far").rglob("*.fits")}
+    anew = Site(tmp_path, f"sqlite:///{tmp_path / 'anew.db'}")
+    try:
+        anew.image(1)  # the same bytes: they are of the same seed
+        anew.hand_off(endpoint)
+        anew.delivered("far", count=7)
+        assert anew.states("far") == {"verified": 7}
+        assert sum(one.bytes for one in anew.ledger.attempts.of(1)) == 0
+    finally:
+        for one in anew.started:
+            one.stop(2.0)
+        anew.ledger.close()
+    assert {path: path.stat().st_ino for path in site.place("far").rglob("*.fits")} == before
+
+
 def test_bandwidth_is_bounded(site: Site) -> None:
     """The fast endpoint does not wait for the slow one (D147)."""
     site.image(1, bytes=100_000)

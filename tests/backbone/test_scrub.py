@@ -153,7 +153,8 @@ def test_custodial_files_are_held_and_mended_all_the_same(site: Site) -> None:
 
 
 def test_a_hold_that_is_none_is_said(site: Site) -> None:
-    """A custodial endpoint that has mode bits alone is used, and it is told; where it has to hold it counts for nothing."""
+    """A custodial endpoint that has mode bits alone is used, and it is told. Where it has to hold, what it
+    does not hold counts for nothing."""
     commands = {
         "transfer": ["cp", "{file}", "{dest}"],
         "remote": ["sh", "-c", "chattr() { echo no >&2; return 1; }; {command}"],
