@@ -436,6 +436,33 @@ def test_bad_files_fail_alone(archive: Raws, opened: Open, tmp_path: Path) -> No
     assert len(repository.find("LSSTCam")) == 2
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read_fails_alone(archive: Raws, opened: Open) -> None:
+    paths = archive.image()
+    files = incoming(paths)
+    paths[1].chmod(0)
+    outcomes = Ingester(opened()).ingest(files, "copy")
+    assert states(outcomes) == ["ingested", "failed", "ingested"]
+    assert outcomes[1].again
+
+
+@pytest.mark.parametrize("transfer", ["direct", "copy"])
+def test_what_is_there_and_vanished_here_fails_alone(
+    transfer: Any, archive: Raws, opened: Open, tmp_path: Path
+) -> None:
+    """A link that leads nowhere, a link to a directory, and a link to the file itself."""
+    paths = archive.image()
+    ingester = Ingester(opened())
+    folder = tmp_path / "links"
+    folder.mkdir()
+    for path, target in zip(paths, (tmp_path / "nowhere", archive.root, paths[2]), strict=True):
+        (folder / path.name).symlink_to(target)
+    links = [Incoming.of(str(folder / path.name)) for path in paths]
+    outcomes = ingester.ingest(links, transfer)
+    assert states(outcomes) == ["failed", "failed", "ingested"]
+    assert states(ingester.ingest(incoming(paths), transfer)) == ["ingested", "ingested", "duplicate"]
+
+
 def test_a_file_that_the_registry_refuses_fails_alone(archive: Raws, opened: Open, tmp_path: Path) -> None:
     """The batch is halved until only it is left: one detector has been taken out of the registry's table."""
     paths = archive.image(locations=RAFT)

@@ -211,6 +211,10 @@ class Ingester:
             return self._outcome(entry, "conflict", str(error))
         except (FormatError, NotFoundError) as error:
             return self._outcome(entry, "failed", str(error))
+        except StorageError as error:
+            if error.filename != entry.found.local:
+                raise
+            return self._unreadable(entry, error)
         return msgspec.structs.replace(entry, uri=f"file://{path}", owned=True)
 
     # -- the registry
@@ -308,29 +312,35 @@ class Ingester:
 
     def _same_file(self, entry: _Entry, path: Path | None) -> Outcome:
         wanted = entry.found.incoming.crc32c
-        if wanted and path is not None:
+        if not wanted or path is None:
+            return self._outcome(entry, "duplicate", uri=entry.uri)
+        try:
             found = digest(path).crc32c
-            if found != wanted:
-                reason = f"{path}: has CRC-32C {found} and not {wanted} as announced; it was changed"
-                return self._outcome(entry, "conflict", reason, uri=entry.uri)
-        return self._outcome(entry, "duplicate", uri=entry.uri)
+        except StorageError as error:
+            return self._unreadable(entry, error)
+        if found == wanted:
+            return self._outcome(entry, "duplicate", uri=entry.uri)
+        reason = f"{path}: has CRC-32C {found} and not {wanted} as announced; it was changed"
+        return self._outcome(entry, "conflict", reason, uri=entry.uri)
 
     def _compare(self, entry: _Entry, there: str, path: Path | None) -> Outcome:
         """Two files of one version under different names."""
         mine = entry.found.path
-        if path is not None and mine is not None and os.path.samefile(path, mine):
-            same = True
-        else:
-            try:
-                first, size = _digest(there), ResourcePath(entry.uri).size()
-                wanted = entry.found.incoming.crc32c
-                same = first.bytes == size and first.crc32c == (wanted or _digest(entry.uri).crc32c)
-            except StorageError as error:
-                return self._outcome(entry, "failed", str(error), again=True)
+        try:
+            same = path is not None and mine is not None and path.samefile(mine)
+            if not same:
+                wanted = entry.found.incoming.crc32c or _digest(entry.uri).crc32c
+                same = _digest(there).crc32c == wanted
+        except OSError as error:
+            return self._unreadable(entry, error)
         if same:
             return self._outcome(entry, "duplicate", uri=there)
         reason = f"{entry.found.incoming.path}: another content of it is in the repository: {there}"
         return self._outcome(entry, "conflict", reason, uri=there)
+
+    def _unreadable(self, entry: _Entry, error: OSError) -> Outcome:
+        reason = f"{error.filename or entry.found.incoming.path}: {error.strerror}"
+        return self._outcome(entry, "failed", reason, again=True)
 
     def _replace(self, entry: _Entry, there: str, why: str) -> Outcome:
         """The registry reads another file from now on. The one that it read stays where it is."""
@@ -351,6 +361,7 @@ class Ingester:
         except StorageError:
             raise
         except Exception as error:
+            self._exposures.forget()
             said = " ".join(str(error).split())[:300] or type(error).__name__
             return self._outcome(entry, "failed", f"{there} cannot be replaced ({said})", again=True)
         finally:

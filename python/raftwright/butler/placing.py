@@ -57,14 +57,14 @@ class Placer:
         return target
 
     def _send(self, source: Path, target: Path, crc32c: str, transfer: Transfer) -> None:
+        if crc32c:  # a copy is compared with it when it has arrived
+            size = _size(source)
+        else:
+            summed = digest(source)
+            size, crc32c = summed.bytes, summed.crc32c
+        sender = self._copying if transfer == "copy" else self._linking
+        job = Job(path=str(source), target=str(target.relative_to(self.store)), bytes=size, crc32c=crc32c)
         try:
-            if crc32c:  # a copy is compared with it when it has arrived
-                size = os.stat(source).st_size
-            else:
-                summed = digest(source)
-                size, crc32c = summed.bytes, summed.crc32c
-            sender = self._copying if transfer == "copy" else self._linking
-            job = Job(path=str(source), target=str(target.relative_to(self.store)), bytes=size, crc32c=crc32c)
             sender.send(job)
         except OutageError as error:
             raise StorageError(28, str(error), str(target)) from error
@@ -83,6 +83,14 @@ class Placer:
             found.path.unlink(missing_ok=True)
             for path in sidecars(found.path, found.incoming.sidecar):
                 path.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    """Raises StorageError."""
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot be read: {error.strerror}", str(path)) from error
 
 
 def sidecars(raw: Path, named: str = "") -> list[Path]:
