@@ -146,11 +146,21 @@ def test_a_writer_that_opens_again_for_each_piece_is_not_taken_early(stand: Stan
     time.sleep(0.4)
     assert endpoint.taken == 0
     assert stand.stored() == {}
-    (hidden,) = stand.buffer.rglob("*.fits")
-    with hidden.open("ab") as stream:
+    with there.open("ab") as stream:
         stream.write(data[6000:])
     wait_for(lambda: endpoint.taken == 1, said=endpoint.status)
     assert stand.stored() == {name: data}
+
+
+def test_a_sidecar_that_is_half_written_is_waited_for(stand: Stand) -> None:
+    """D129: nothing vouches for it, but half of an object is no JSON."""
+    endpoint = stand.start(NULL, settle=0, patience=30.0)
+    (stand.buffer / "x.json").write_text('{"a": 1')
+    time.sleep(0.3)
+    assert endpoint.taken == 0
+    with (stand.buffer / "x.json").open("a") as stream:
+        stream.write("}")
+    wait_for(lambda: stand.stored() == {"x.json": b'{"a": 1}'})
 
 
 def test_who_writes_is_seen(tmp_path: Path) -> None:

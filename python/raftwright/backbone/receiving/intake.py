@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from raftwright import _core
 from raftwright.backbone.receiving.lists import SUFFIX, read_list
 from raftwright.backbone.receiving.register import Register
@@ -28,8 +30,9 @@ from raftwright.errors import ConflictError, FormatError, RaftwrightError, Stora
 from raftwright.ledger.clock import tai
 from raftwright.rawfile.names import FileName
 from raftwright.transfer.directory import DirectorySender
-from raftwright.transfer.outcome import Job, OutageError
+from raftwright.transfer.outcome import Job, OutageError, RefusedError
 from raftwright.transfer.place import Place
+from raftwright.transfer.tree import Tree, move
 
 __all__ = ["Intake", "Sums", "Taken", "sums_of"]
 
@@ -37,6 +40,7 @@ _log = logging.getLogger("raftwright.endpoint")
 
 _STEP: Final = 1 << 20
 _FITS: Final = (".fits", ".fits.fz", ".fz")
+_JSON: Final = 256 << 20
 
 
 class Sums(NamedTuple):
@@ -86,6 +90,7 @@ class Intake:
         self._md5 = md5
         self._verify = verify
         self._patience = patience
+        self._here, self._hidden = Tree(buffer), Tree(buffer / TAKING)
         self._into = _sender("storage", storage, link)
         self._beside = _sender("aside", aside, link)
         self._short: dict[str, tuple[tuple[int, int], float]] = {}
@@ -133,11 +138,15 @@ class Intake:
         """Takes a file in. Raises OutageError where storage or register take nothing now."""
         begun = tai()
         try:
+            self._must_be_finished(candidate)
             mine = self._hide(candidate)
+        except (_NotYet, RefusedError) as error:
+            return Taken(candidate.name, "later", str(error))
         except OSError as error:
             return Taken(candidate.name, "later", f"cannot be taken out of the buffer ({error.strerror})")
         try:
-            sums = sums_of(mine, self._md5 or bool(candidate.promise and candidate.promise.md5))
+            wanted = self._md5 or bool(candidate.promise and candidate.promise.md5)
+            sums = sums_of(mine, wanted, durable=True)
             why = self._wrong(candidate, mine, sums)
         except (_NotYet, FileNotFoundError) as error:
             return Taken(candidate.name, "later", str(error) or "it is still being written")
@@ -156,20 +165,39 @@ class Intake:
         except OSError as error:
             raise OutageError(f"{error.filename or self.storage}: {error.strerror}") from error
 
+    def _must_be_finished(self, candidate: Candidate) -> None:
+        """A file that is cut short, and that nothing vouches for, may be one whose writer comes back to it:
+        it stays where it is for as long as that may take. Raises _NotYet, OSError."""
+        if candidate.promise is not None or candidate.path == self.buffer / TAKING / candidate.name:
+            return
+        why = _cut(candidate.path, candidate.name)
+        if not why:
+            return
+        now, status = time.monotonic(), os.lstat(candidate.path)
+        key = status.st_size, status.st_mtime_ns
+        before, since = self._short.get(candidate.name, (key, now))
+        if before != key:
+            since = now
+        self._short[candidate.name] = key, since
+        if now - since < self._patience():
+            raise _NotYet(f"it may still be written: {why}")
+
     def _hide(self, candidate: Candidate) -> Path:
         """Moves a file to where only we look. What comes under its name from now on is another file. A name
         that is there already was left by somebody who died: it is looked at first, by itself."""
         mine = self.buffer / TAKING / candidate.name
-        if candidate.path == mine:
-            return mine
-        mine.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.path.lexists(mine):
-            raise FileExistsError(errno.EEXIST, "the one of that name before it is not done yet")
-        os.rename(candidate.path, mine)
+        if candidate.path != mine:
+            *folders, name = candidate.name.split("/")
+            parts = tuple(folders)
+            with (
+                self._here.folder(parts) as folder,
+                self._hidden.folder(parts, make=True) as hidden,
+            ):
+                move(name, folder, name, hidden, mine.parent)
         return mine
 
     def _wrong(self, candidate: Candidate, mine: Path, sums: Sums) -> str:
-        """Why a file is refused, or nothing. Raises _NotYet."""
+        """Why a file is refused, or nothing."""
         promise = candidate.promise
         if promise is not None:
             for key in ("bytes", "crc32c", "adler32", "md5"):
@@ -183,35 +211,13 @@ class Intake:
                 read_list(mine)
             except FormatError as error:
                 return str(error)
-        if candidate.name.endswith(_FITS):
-            return self._fits(candidate, mine, sums)
-        return ""
+        return _cut(mine, candidate.name) or self._damaged(mine)
 
-    def _fits(self, candidate: Candidate, mine: Path, sums: Sums) -> str:
-        try:
-            fits = _core.FitsFile.open(str(mine))
-            if fits.trailing:
-                why = f"{fits.trailing} bytes stand behind its last HDU"
-            else:
-                return self._sums_of(mine, fits)
-        except (RaftwrightError, OSError) as error:
-            why = str(error).replace(f"{mine}", candidate.name)
-        if candidate.promise is not None:
-            return why  # it is what was handed over
-        key, now = (sums.bytes, mine.stat().st_mtime_ns), time.monotonic()
-        before, since = self._short.get(candidate.name, (None, now))
-        if before != key:
-            since = now
-        if now - since < self._patience():
-            self._short[candidate.name] = key, since
-            raise _NotYet(f"it may still be written: {why}")
-        self._short.pop(candidate.name, None)
-        return why
-
-    def _sums_of(self, mine: Path, fits: Any) -> str:
-        """Whether a whole FITS file is what it says, as far as it says anything. Raises FormatError."""
-        if self._verify == "no":
+    def _damaged(self, mine: Path) -> str:
+        """Whether a whole FITS file is what it says, as far as it says anything."""
+        if self._verify == "no" or not mine.name.endswith(_FITS):
             return ""
+        fits = _core.FitsFile.open(str(mine))
         for hdu in range(len(fits)):
             if False in fits.sums(hdu):
                 return f"the sums of HDU {hdu} do not hold"
@@ -311,8 +317,9 @@ def _sender(name: str, root: Path, link: bool) -> DirectorySender:
     )
 
 
-def sums_of(path: Path, md5: bool) -> Sums:
-    """Size and sums of a file that does not change meanwhile. Raises OSError."""
+def sums_of(path: Path, md5: bool, *, durable: bool = False) -> Sums:
+    """Size and sums of a file that does not change meanwhile; `durable`: it is on the disk then. Raises
+    OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         before = os.fstat(descriptor)
@@ -323,6 +330,26 @@ def sums_of(path: Path, md5: bool) -> Sums:
             if digest is not None:
                 digest.update(piece)
         now = os.fstat(descriptor)
+        if durable:
+            os.fsync(descriptor)
     if (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns) or size != now.st_size:
         raise _NotYet("it changed while it was read")
     return Sums(size, f"{crc:08x}", f"{adler:08x}", "" if digest is None else digest.hexdigest())
+
+
+def _cut(path: Path, name: str) -> str:
+    """Why a file cannot be all that it is to be, by its form; nothing where that does not tell. Raises
+    OSError."""
+    if name.endswith(_FITS):
+        try:
+            fits = _core.FitsFile.open(str(path))
+        except FormatError as error:
+            return str(error).replace(f"{path}", name)
+        return f"{fits.trailing} bytes stand behind its last HDU" if fits.trailing else ""
+    if name.endswith(".json"):
+        try:
+            with path.open("rb") as stream:
+                msgspec.json.decode(stream.read(_JSON))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return f"it is no JSON: {str(error)[:200]}"
+    return ""
