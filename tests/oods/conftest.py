@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +31,33 @@ def site(tmp_path: Path, empty_repo: Path) -> Iterator[Site]:
     made = Site(tmp_path, empty_repo)
     yield made
     made.close()
+
+
+@pytest.fixture
+def heard(tmp_path: Path) -> Iterator[Callable[[], tuple[str, list[dict[str, Any]]]]]:
+    """Gives a URL to publish to, and a list that the fields of each `imageInOODS` come into."""
+    from raftwright.events import open_subscriber
+
+    ends: list[tuple[threading.Event, threading.Thread]] = []
+
+    def listen() -> tuple[str, list[dict[str, Any]]]:
+        url = f"ipc://{tmp_path}/told{len(ends)}"
+        events: list[dict[str, Any]] = []
+        end = threading.Event()
+
+        def work() -> None:
+            with open_subscriber(url, kinds=["imageInOODS"]) as subscriber:
+                while not end.is_set():
+                    for event in subscriber.events(timeout=0.1):
+                        events.append(dict(event.fields))
+                        subscriber.done(event)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        ends.append((end, thread))
+        return url, events
+
+    yield listen
+    for end, thread in ends:
+        end.set()
+        thread.join(10)

@@ -73,7 +73,7 @@ class Oods(Service):
         self._closing.append(ledger.close)
         ledger.renew()
         ledger.keep_alive()
-        teller = Teller(self._publisher())
+        teller = Teller(self._publisher(), {camera.code: camera.name for camera in cameras})
         self.publisher = teller.publisher
         self._closing.append(teller.close)
         self.role = Role(ledger, f"{NAME}:{settings.name}", self._begins)

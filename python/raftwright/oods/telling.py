@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from raftwright.errors import FormatError, RaftwrightError
@@ -23,8 +24,10 @@ _LONGEST: Final = 500
 class Teller:
     """Publishes, if there is a publisher, and never fails: events are hints, the ledger knows."""
 
-    def __init__(self, publisher: Publisher | None) -> None:
+    def __init__(self, publisher: Publisher | None, instruments: Mapping[str, str]) -> None:
         self.publisher = publisher
+        self._instruments = instruments
+        """By the code that names begin with."""
         self.told = 0
 
     def of(self, row: IngestRow, code: int, description: str) -> None:
@@ -47,19 +50,20 @@ class Teller:
             _log.error("%s", error)
 
     def refused(self, path: str, reason: str) -> None:
-        """A file that never became an ingest, as far as its name says whose it is."""
+        """A file that never became an ingest, where its name says whose it is."""
         if self.publisher is None:
             return
         try:
             name = FileName.parse(path)
-            said = {"obsid": str(name.image), "raft": name.raft, "sensor": name.slot}
         except FormatError:
-            said = {"obsid": "??", "raft": "R??", "sensor": "S??"}
+            return  # there is nobody to tell of; the ledger has set it aside
         try:
             self.publisher.publish(
                 "imageInOODS",
-                camera="UNDEF",
-                **said,
+                camera=self._instruments.get(name.image.source, "UNDEF"),
+                obsid=str(name.image),
+                raft=name.raft,
+                sensor=name.slot,
                 statusCode=OodsStatus.INGEST_FAILURE,
                 description=f"not taken: {reason}"[:_LONGEST],
             )
