@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from raftwright.camera import Camera
     from raftwright.rawfile.names import ImageName
 
-__all__ = ["SHEET", "Entry", "Repository", "Sheet", "Stored", "open_repository"]
+__all__ = ["SHEET", "Entry", "Repository", "Sheet", "open_repository"]
 
 SHEET: Final = "raftwright.json"
 """Beside `butler.yaml`: what raftwright has to know of the repository."""
@@ -59,18 +59,6 @@ class Sheet(msgspec.Struct, frozen=True):
     guider: str = "{instrument}/raw/guider"
     chain: str = "{instrument}/defaults"
     """CHAINED collection of both."""
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A dataset of the repository."""
-
-    dataset_id: str
-    dataset_type: str
-    run: str
-    instrument: str
-    exposure: int
-    detector: int
-    uri: str
 
 
 _sheet = msgspec.json.Decoder(Sheet)
