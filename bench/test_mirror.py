@@ -114,15 +114,14 @@ def test_a_pass_over_files_that_do_not_change(mirrored: TreeSettings, disk: Path
             assert (first.files, first.new, first.changed, first.gone) == (FILES, 0, 0, 0)
             time.sleep(2.1)
             finder.pass_(full=False)  # trusts what it has read twice
-            rounds = []
-            for _ in range(ROUNDS):  # in turn, so that whatever else runs here is the same for all
-                rounds.append(
-                    (
-                        taken(lambda: subprocess.run(rsync, check=True, timeout=600)),
-                        taken(lambda finder=finder: finder.pass_(full=True)),  # type: ignore[misc]
-                        taken(lambda finder=finder: finder.pass_(full=False)),  # type: ignore[misc]
-                    )
+            rounds = [  # in turn, so that whatever else runs here is the same for all
+                (
+                    taken(lambda: subprocess.run(rsync, check=True, timeout=600)),
+                    taken(lambda finder=finder: finder.pass_(full=True)),  # type: ignore[misc]
+                    taken(lambda finder=finder: finder.pass_(full=False)),  # type: ignore[misc]
                 )
+                for _ in range(ROUNDS)
+            ]
             last = finder.last
             assert last is not None
             assert (last.read, last.new, last.changed, last.gone) == (0, 0, 0, 0)

@@ -38,7 +38,7 @@ def test_once_dry_status_check(stand: Stand) -> None:
     last = json.loads(tried.stdout.splitlines()[-1])
     assert last["plans"]["source"] == [
         {"path": "b", "what": "new", "bytes": 1},
-        {"path": "d/new\nname", "what": "new", "bytes": 4},
+        {"path": "d/new\\nname", "what": "new", "bytes": 4},
     ]
     assert stand.there() == {}
     assert not (stand.path / "state").exists()
@@ -99,6 +99,15 @@ def test_run_until_it_is_stopped(stand: Stand) -> None:
     assert [event["event"] for event in (events[0], events[-1])] == ["ready", "stopped"]
     assert {event["path"] for event in events if event["event"] == "file"} == {"a", "b"}
     assert (stand.path / "archive" / ".mirror").is_dir()
+    from raftwright.service import config
+
+    stand.write("later", b"later")
+    with config.load([str(site)]).build("mirror") as service:
+        wait_for(lambda: stand.same() and service.idle)
+        assert {name: tree["files"] for name, tree in service.status()["trees"].items()} == {
+            "one": {"mirrored": 2},
+            "two": {"mirrored": 1},
+        }
     site.write_text(site.read_text().replace("settle", "setle"))
     wrong = mirror(stand, "run", "--config", str(site))
     assert wrong.returncode != 0

@@ -437,12 +437,14 @@ def _tell(items: Iterable[Mapping[str, Any]], told: dict[str, int]) -> None:
 
 def _plans(service: Mirror) -> dict[str, list[dict[str, Any]]]:
     """What a trial found: what would be brought, and what is gone."""
+    from raftwright.mirror.tree import shown
+
     found: dict[str, list[dict[str, Any]]] = {}
     for name, tree in service.trees.items():
         if tree.trial:
             found[name] = [
                 {
-                    "path": entry.path,
+                    "path": shown(entry.path),
                     "what": "gone" if entry.state == "gone" else "changed" if entry.crc32c else "new",
                     "bytes": entry.facts.bytes,
                 }

@@ -149,7 +149,7 @@ class Finder:
             try:
                 names = self._visit(at, full)
             except OSError as error:  # StorageError is one
-                if at == "":
+                if at == "" or error.filename == str(self.manifest.path):
                     raise
                 self._trouble(at, error)
                 continue

@@ -178,7 +178,7 @@ class TreeMirror:
         """Passes, notices and logs. A manifest that does not work ends it, and it begins anew."""
         self._open_watches()
         finder = self.finder = None
-        next_full = next_quick = 0.0
+        next_full = next_quick = next_lost = 0.0
         while not task.stopping.is_set() and not self._stopping.is_set():
             now = time.monotonic()
             try:
@@ -187,8 +187,9 @@ class TreeMirror:
                     finder = self.finder = Finder(
                         self.tree, self.manifest, self.settings, between=self._between, watches=self._inotify
                     )
-                if now >= next_full or self._lost_notices or self._look.is_set():
+                if now >= next_full or (self._lost_notices and now >= next_lost) or self._look.is_set():
                     self._pass(finder, full=True)
+                    next_lost = time.monotonic() + self.settings.every  # however much is lost
                     next_full = time.monotonic() + (self.settings.full or 1e18)
                     next_quick = time.monotonic() + self.settings.every
                 elif now >= next_quick:
@@ -306,6 +307,7 @@ class TreeMirror:
 
     def _tidy(self, task: Task) -> None:
         lived = again = time.monotonic()
+        said = ""
         while not task.wait(_TIDY if not self.once else 0.2):
             now = time.monotonic()
             try:
@@ -317,8 +319,11 @@ class TreeMirror:
                     self.manifest.all_again("failed")
                 if self.passed.is_set() and not self.trouble:
                     self.tidier.tidy()
+                said = ""
             except RaftwrightError as error:
-                _log.error("%s: %s", self.name, error)
+                if str(error) != said:
+                    _log.error("%s: %s", self.name, error)
+                said = str(error)
             task.beat()
 
     def _ended(self, facts: Mapping[str, Any]) -> None:
