@@ -10,7 +10,9 @@ import pytest
 from night import facts_of, take
 
 from raftwright.errors import UsageError
-from raftwright.ledger import DeliveryPlan, Ledger
+from raftwright.ledger import DeliveryPlan, DeliveryRow, Ledger
+from raftwright.ledger.database import Transaction
+from raftwright.ledger.leases import Leases
 
 Open = Callable[..., Ledger]
 
@@ -112,6 +114,32 @@ def test_what_the_dead_were_sending_is_sent(url: str, opened: Open) -> None:
     assert outcomes.count("queued") == 5
     two.close()
     assert one.deliveries.counts() == {"oods": {"queued": 9}}, "given back at the end"
+
+
+def test_who_comes_while_the_dead_are_forgotten_is_not_forgotten(
+    postgres_url: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question of a transaction sees what was committed until then: that may be more each time."""
+    first, second = opened(postgres_url), opened(postgres_url)
+    image_id = take(first, facts_of())
+    first.deliveries.plan(plans_of(first, image_id))
+    living = Leases.living
+    came: list[DeliveryRow] = []
+
+    def living_and_one_more(self: Leases, transaction: Transaction) -> frozenset[str]:
+        found = living(self, transaction)
+        if self is third.leases and not came:
+            came.extend(second.deliveries.claim("oods", 4))
+        return found
+
+    third = opened(postgres_url)
+    monkeypatch.setattr(Leases, "living", living_and_one_more)
+    third.renew()
+    assert len(came) == 4
+    names = {name for (name,) in first.read("SELECT name FROM owner")}
+    assert {second.owner, third.owner} <= names
+    assert len(third.deliveries.claim("oods", 9)) == 5, "nobody takes what he sends"
+    assert all(second.deliveries.end_many([(row, "delivered", "", 0.0, 1) for row in came]))
 
 
 def test_two_archivers_deliver_nothing_twice(url: str, opened: Open) -> None:

@@ -63,8 +63,9 @@ class Leases:
         self._forget_the_dead(transaction)
 
     def _forget_the_dead(self, transaction: Transaction) -> None:
-        living = self.living(transaction)
-        for name, renewed in transaction.rows("SELECT name, renewed FROM owner"):
+        there = transaction.rows("SELECT name, renewed FROM owner")
+        living = self.living(transaction)  # afterwards: who came between the two questions is in neither
+        for name, renewed in there:
             if name not in living:
                 transaction.run("DELETE FROM owner WHERE name = ? AND renewed = ?", (name, renewed))
 
