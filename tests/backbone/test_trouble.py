@@ -46,8 +46,8 @@ def test_a_new_file_starts_beside_a_large_one(site: Site) -> None:
     site.delivered_to("fast", 6)
     assert time.monotonic() - began < 2.0
     begun = (
-        "SELECT count(*) FROM attempt JOIN image ON image.id = attempt.image_id"
-        " WHERE image.seqnum = 2 AND subject LIKE 'endpoint:slow %'"
+        "SELECT count(*) FROM delivery JOIN image ON image.id = delivery.image_id"
+        " WHERE image.seqnum = 2 AND destination = 'endpoint:slow' AND attempts > 0"
     )
     wait_for(lambda: site.ledger.read(begun)[0][0] > 0, 1.0)
     assert site.counts()["slow"].get("sending"), "the large one is still on its way"

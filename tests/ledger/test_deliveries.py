@@ -39,6 +39,10 @@ def test_a_delivery_goes_its_way(ledger: Ledger) -> None:
     rows = ledger.deliveries.claim("oods", 4)
     assert [row.path for row in rows] == [plan.path for plan in plans[:4]]
     assert {(row.state, row.attempts, row.obsid) for row in rows} == {("sending", 1, facts_of().obsid)}
+    under_way = [each for each in ledger.attempts.of(image_id) if each.thing == "delivery"]
+    assert [(each.subject, each.number, each.owner, each.ended_tai) for each in under_way] == [
+        (f"oods {row.path}", 1, ledger.owner, None) for row in rows
+    ]
     assert ledger.deliveries.end(rows[0], "delivered", bytes=10)
     assert ledger.deliveries.end(rows[0], "delivered"), "the answer may have been lost"
     assert not ledger.deliveries.end(rows[0], "failed")
@@ -76,6 +80,8 @@ def test_a_delivery_goes_its_way(ledger: Ledger) -> None:
     tries = [each for each in ledger.attempts.of(image_id) if each.thing == "delivery"]
     assert len(tries) == 10
     assert {each.outcome for each in tries} == {"delivered", "queued", "failed", "conflict"}
+    assert all(each.ended_tai is not None and each.began_tai <= each.ended_tai for each in tries)
+    assert {each.began_tai for each in tries} >= {each.began_tai for each in under_way}
 
 
 def test_the_order_of_a_queue(ledger: Ledger) -> None:

@@ -117,17 +117,11 @@ class Deliveries:
             return []
         transaction.update(
             "delivery",
-            ("state", "owner", "attempts", "next_try"),
+            ("state", "owner", "attempts", "next_try", "began_tai"),
             ("id", "attempts"),
-            [("sending", me, row.attempts + 1, 0.0, row.id, row.attempts) for row in rows],
+            [("sending", me, row.attempts + 1, 0.0, moment, row.id, row.attempts) for row in rows],
             "state = 'queued'",
             exact=True,
-        )
-        transaction.insert(
-            "attempt",
-            ("image_id", "thing", "subject", "number", "owner", "began_tai"),
-            [(row.image_id, "delivery", _subject(row), row.attempts + 1, me, moment) for row in rows],
-            new=True,
         )
         for row in rows:
             self._note(transaction, row, "queued", "sending", {"attempt": row.attempts + 1})
@@ -139,6 +133,7 @@ class Deliveries:
                     "owner": me,
                     "attempts": row.attempts + 1,
                     "next_try": 0.0,
+                    "began_tai": moment,
                 }
             )
             for row in rows
@@ -188,15 +183,15 @@ class Deliveries:
             there.update(
                 (found[0], found[1:])
                 for found in transaction.rows(
-                    f"SELECT id, state, owner, attempts FROM delivery WHERE {among}"
+                    f"SELECT id, state, owner, attempts, began_tai FROM delivery WHERE {among}"
                     f" ORDER BY id{transaction.lock}",
                     values,
                 )
             )
-        results, updates, attempts = [], [], []  # type: tuple[list[bool], list[Row], list[Row]]
+        results, updates, attempts, before = [], [], [], []  # type: tuple[list[bool], list[Row], list[Row], list[Row]]
         delivered: list[DeliveryRow] = []
         for row, state, reason, retry_after, size in ends:
-            found = there.get(row.id, ("", "", 0))
+            found = there.get(row.id, ("", "", 0, None))
             ours = found[1] == row.owner and found[2] == row.attempts
             if not ours or found[0] != "sending":
                 # Written already, and the answer of that commit was lost; or somebody else's by now.
@@ -212,7 +207,11 @@ class Deliveries:
             updates.append(
                 (state, said, next_try, moment if state == "delivered" else None, row.id, row.attempts)
             )
-            attempts.append((moment, state, said, size, row.image_id, _subject(row), row.attempts, row.owner))
+            tried = (moment, state, said, size, row.image_id, _subject(row), row.attempts, row.owner)
+            if found[3] is not None:
+                attempts.append((*tried, "delivery", found[3]))
+            else:
+                before.append(tried)  # begun with a ledger of version 1, which has a row of it already
             detail: dict[str, Any] = {"attempt": row.attempts, **({"reason": said} if said else {})}
             if size:
                 detail["bytes"] = size
@@ -225,13 +224,9 @@ class Deliveries:
             "state = 'sending'",
             exact=True,
         )
-        transaction.update(
-            "attempt",
-            ("ended_tai", "outcome", "reason", "bytes"),
-            ("image_id", "subject", "number", "owner"),
-            attempts,
-            "ended_tai IS NULL AND thing = 'delivery'",
-        )
+        told, known = ("ended_tai", "outcome", "reason", "bytes"), ("image_id", "subject", "number", "owner")
+        transaction.insert("attempt", (*told, *known, "thing", "began_tai"), attempts, new=True)
+        transaction.update("attempt", told, known, before, "ended_tai IS NULL AND thing = 'delivery'")
         if delivered:
             self._delivered_in(transaction, delivered)
         return results

@@ -84,16 +84,22 @@ def decoded(text: str) -> dict[str, Any]:
 
 
 class Attempts:
-    """One row for each try at a source or a delivery. Thread-safe."""
+    """One row for each try at a source or a delivery. A delivery has its row when the try has ended: while it
+    is under way that stands with the delivery. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def of(self, image_id: int) -> list[AttemptRow]:
         """All tries at things of an image, in their order."""
-        return [
-            AttemptRow(**dict(zip(AttemptRow.__struct_fields__, row, strict=True)))
-            for row in self._database.read(
+        with self._database.reading() as transaction:
+            rows = transaction.rows(
                 f"SELECT {_ATTEMPT} FROM attempt WHERE image_id = ? ORDER BY began_tai, id", (image_id,)
             )
-        ]
+            rows += transaction.rows(
+                "SELECT image_id, 'delivery', destination || ' ' || path, attempts, owner, began_tai, NULL,"
+                " '', '', 0 FROM delivery WHERE image_id = ? AND state = 'sending' AND began_tai IS NOT NULL"
+                " ORDER BY began_tai, id",
+                (image_id,),
+            )
+        return [AttemptRow(**dict(zip(AttemptRow.__struct_fields__, row, strict=True))) for row in rows]

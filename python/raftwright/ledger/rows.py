@@ -225,6 +225,8 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     next_try: float
     queued_tai: float
     delivered_tai: float | None
+    began_tai: float | None = None
+    """When the try that is under way began."""
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -191,6 +191,7 @@ delivery = Table(
     Column("next_try", Float, nullable=False, server_default="0"),
     Column("queued_tai", Float, nullable=False),
     Column("delivered_tai", Float),
+    Column("began_tai", Float),  # of `sending`: when this try began
     UniqueConstraint("image_id", "destination", "path", "crc32c"),
     # What has arrived is not in it: the queue stays short however long the history is.
     Index(

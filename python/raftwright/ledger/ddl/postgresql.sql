@@ -37,6 +37,7 @@ CREATE TABLE delivery (
     next_try FLOAT DEFAULT '0' NOT NULL,
     queued_tai FLOAT NOT NULL,
     delivered_tai FLOAT,
+    began_tai FLOAT,
     PRIMARY KEY (id),
     UNIQUE (image_id, destination, path, crc32c)
 )

@@ -1,4 +1,5 @@
 ALTER TABLE image ADD COLUMN cur_index INTEGER;
+ALTER TABLE delivery ADD COLUMN began_tai FLOAT;
 CREATE INDEX image_group ON image (group_id);
 CREATE TABLE ingest (
     id INTEGER NOT NULL,
