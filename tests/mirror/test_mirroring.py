@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -157,6 +158,7 @@ def test_touched_is_not_changed(stand: Stand) -> None:
     os.utime(path, ns=(1, 1))
     path.chmod(0o600)
     assert [item["how"] for item in stand.once()] == ["same"]
+    assert (stand.far / "a.fits").stat().st_mtime_ns == 1
     assert stand.once() == []
     assert stand.versions() == {}
 
@@ -206,12 +208,12 @@ def test_a_name_becomes_a_directory_and_back(stand: Stand) -> None:
     stand.once()
     (stand.source / "name").unlink()
     stand.write("name/below/file", b"in a directory")
-    stand.once()
+    for number in range(20):
+        stand.write(f"name/{number}", b"many are brought at a time")
+    assert {item["state"] for item in stand.once()} == {"mirrored"}
     assert stand.same()
     assert stand.versions() == {"name": [b"a file"]}
-    (stand.source / "name/below/file").unlink()
-    (stand.source / "name/below").rmdir()
-    (stand.source / "name").rmdir()
+    shutil.rmtree(stand.source / "name")
     os.symlink("elsewhere", stand.source / "name")
     stand.once()
     assert stand.there() == {"name": b"elsewhere"}
@@ -241,8 +243,6 @@ def test_a_directory_that_goes_while_it_is_walked(stand: Stand) -> None:
             except OSError:
                 os.rename(top / "s0", stand.source / f"x{number}")
             if number % 4 == 0:
-                import shutil
-
                 shutil.rmtree(stand.source / f"r{number % 3}", ignore_errors=True)
 
     with stand.mirror(watch="always", deleted="mark", brake=1.0) as mirror:

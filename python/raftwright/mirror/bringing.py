@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from raftwright.errors import ConflictError, NotFoundError
+from raftwright.errors import ConflictError, NotFoundError, RaftwrightError
 from raftwright.mirror.far import Far
 from raftwright.mirror.manifest import Manifest
 from raftwright.mirror.settings import TreeSettings
@@ -49,6 +49,10 @@ class Brought(msgspec.Struct, frozen=True, kw_only=True):
     """That were moved."""
 
 
+class _OvertakenError(RaftwrightError):
+    """The entry is in other hands."""
+
+
 class Bringer:
     """Thread-safe. `bring` raises ConflictError, OutageError, RefusedError, StorageError."""
 
@@ -68,7 +72,10 @@ class Bringer:
             if now is not None:
                 entry.far, entry.crc32c, entry.far_bytes = now.far, now.crc32c, now.far_bytes
                 entry.staged = now.staged
-            return self._bring(entry)
+            try:
+                return self._bring(entry)
+            except _OvertakenError:
+                return Brought(verdict="changed", reason="changed while it was brought")
 
     @contextlib.contextmanager
     def hold(self, entry: Entry) -> Iterator[Entry | None]:
@@ -105,7 +112,7 @@ class Bringer:
             now = facts_of(os.fstat(file))
             if now != entry.facts or size != entry.facts.bytes:
                 return Brought(verdict="changed", facts=now)
-            if crc == entry.crc32c and entry.far == "there":
+            if crc == entry.crc32c and entry.far == "there" and self._stamped(entry):
                 return Brought(verdict="mirrored", how="same", crc32c=crc)
             path = os.path.join(self._tree.root, entry.path) if self._by_path else f"/proc/self/fd/{file}"
             try:
@@ -119,6 +126,13 @@ class Bringer:
         """It is no file (any more)."""
         facts = self._tree.facts(entry.path)
         return Brought(verdict="gone") if facts is None else Brought(verdict="changed", facts=facts)
+
+    def _stamped(self, entry: Entry) -> bool:
+        """Gives the file there its time; False where it is lost."""
+        with contextlib.suppress(NotFoundError):
+            self._far.stamp(entry.path, entry.facts.mtime)
+            return True
+        return False
 
     # -- a file
 
@@ -166,10 +180,10 @@ class Bringer:
         if kind == "directory":
             self._clear_directory(entry)
             return self._far.sender.send(job).bytes
-        if kind == "link":
+        if kind == "link" and entry.far == "there":
             self._set_aside(entry, "changed")
             return self._far.sender.send(job).bytes
-        if kind == "other":
+        if kind != "file":
             raise ConflictError(f"{shown(entry.path)}: something that is no file has this name there")
         there = self._far.sender.crc32c(entry.path)
         if there == job.crc32c:
@@ -177,9 +191,8 @@ class Bringer:
         why = "changed" if there == entry.crc32c else "strange"
         if why == "strange" and self._settings.strange == "refuse":
             raise ConflictError(
-                f"{shown(entry.path)}: another content ({there}) has this name there, which this mirror"
-                f" did not "
-                "bring; it is left as it is, look at both"
+                f"{shown(entry.path)}: another content ({there}) has this name there, which this mirror did"
+                " not bring; it is left as it is, look at both"
             )
         staged = f"{_STAGED}/{entry.id}-{job.crc32c}"
         if entry.staged not in ("", staged):
@@ -238,13 +251,17 @@ class Bringer:
             blocker = self._far.blocker(entry.path)
             if not blocker:
                 return
+            said = f"{shown(blocker)}: is no directory there, and none of this mirror's; move it away"
             known = self._manifest.at(blocker)
-            if known is None or known.far != "there" or known.state != "gone":
-                raise ConflictError(
-                    f"{shown(blocker)}: is no directory there, and none of this mirror's; move it away"
-                )
-            self._mine(entry)
-            self._set_aside(known, "in the way")
+            if known is None:
+                raise ConflictError(said)
+            with self.hold(known) as now:
+                if self._far.blocker(entry.path) != blocker:
+                    continue  # another file below it was quicker
+                if now is None or now.far != "there" or now.state != "gone":
+                    raise ConflictError(said)
+                self._mine(entry)
+                self._set_aside(now, "in the way")
 
     def _clear_directory(self, entry: Entry) -> None:
         """What was a directory here once, and is a file or link now."""
@@ -264,10 +281,10 @@ class Bringer:
             )
 
     def _mine(self, entry: Entry) -> None:
-        """Raises where another try has taken over, because this one hung for too long."""
+        """Raises where the file has changed, or another try has taken over because this one hung too long."""
         now = self._manifest.one(entry.id)
         if now is None or now.state != "sending" or now.facts != entry.facts or now.tries != entry.tries:
-            raise OutageError(f"{shown(entry.path)}: this try was given up")
+            raise _OvertakenError
 
     # -- a link
 

@@ -184,6 +184,7 @@ class DirectoryFar(Far):
     def stamp(self, target: str, mtime: int) -> None:
         """See `Far`."""
         with self._folder(target) as (folder, name), contextlib.suppress(PermissionError):
+            # a file of somebody else: its content counts
             os.utime(name, ns=(mtime, mtime), dir_fd=folder, follow_symlinks=False)
 
     def link(self, text: str, target: str) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from raftwright.errors import StorageError
+from raftwright.errors import ConflictError, StorageError
 from raftwright.ledger.rows import DeliveryRow
 from raftwright.mirror.bringing import Bringer, Brought
 from raftwright.mirror.manifest import Manifest
@@ -95,7 +95,9 @@ class Outbox:
                 entries = self._taken[key]
                 for entry in entries:
                     result = results.get(entry.id)
-                    if isinstance(result, Exception):
+                    if isinstance(result, ConflictError):
+                        told.append(self._end(entry, None, "conflict", str(result), 0.0))
+                    elif isinstance(result, Exception):
                         told.append(self._end(entry, None, "queued", str(result), 0.0))
                         self._alone.add(entry.id)
                     else:
