@@ -105,6 +105,15 @@ _NIGHT: dict[str, list[dict[str, Any]]] = {
             "delivered_tai": 1.7e9,
         },
         {"image_id": 1, "destination": "s3", "path": "/archive/a.fits", "queued_tai": 1.7e9},
+        {
+            "image_id": 1,
+            "destination": "tape",
+            "path": "/archive/a.fits",
+            "queued_tai": 1.7e9,
+            "state": "sending",
+            "attempts": 1,
+            "owner": "x",
+        },
     ],
     "attempt": [
         {
@@ -115,7 +124,15 @@ _NIGHT: dict[str, list[dict[str, Any]]] = {
             "owner": "x",
             "began_tai": 1.7e9,
             "outcome": "done",
-        }
+        },
+        {
+            "image_id": 1,
+            "thing": "delivery",
+            "subject": "tape /archive/a.fits",
+            "number": 1,
+            "owner": "x",
+            "began_tai": 1.7e9,
+        },
     ],
     "event": [
         {
@@ -215,6 +232,10 @@ def _work(ledger: Ledger) -> None:
     assert ledger.ingests.end(ledger.ingests.claim("r", 1)[0], "ingested")
     assert len(ledger.ingests.find("LSSTComCam", "G", 0, "R22_S00")) == 1
     assert ledger.tags.tag("keep", [image.id]) == 1
+    (left,) = ledger.deliveries.claim("tape", 9)
+    assert ledger.deliveries.end(left, "delivered")
+    tries = [each for each in ledger.attempts.of(image.id) if each.subject.startswith("tape ")]
+    assert [(each.number, each.outcome) for each in tries] == [(1, "queued"), (2, "delivered")]
     (other,) = ledger.claims.claim(want(*keys_of(facts_of(8, daq_id="20"))[:1]))
     assert other.attempt == 1
     assert take(ledger, facts_of(9)) > 2
