@@ -19,8 +19,8 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## A short night of ComCam: killed, caught up, every pixel verified, and its report
-	@tools/setup.sh run
+demo: ## A short night of ComCam: killed, caught up, ingested, replicated, verified, and its report
+	@tools/setup.sh demo
 	@tools/install.sh
 	@tools/demo/demo.sh
 

@@ -10,7 +10,8 @@ compile() {
 }
 compile requirements/test.txt --extra show --extra ledger --extra postgres --extra kafka --extra s3 \
   --extra webdav --extra butler --extra web --extra rucio --extra test --extra bench --extra dev
-compile requirements/run.txt --extra show --extra butler --extra web --constraint requirements/test.txt
+compile requirements/run.txt --extra show --constraint requirements/test.txt
+compile requirements/demo.txt --extra show --extra butler --extra web --constraint requirements/test.txt
 # A server that tests talk to, in an environment of its own: nothing of it is shared with the others.
 .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-emit-index-url \
   --custom-compile-command "make lock" --group rucio-server --output-file requirements/rucio.txt

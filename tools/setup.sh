@@ -2,6 +2,7 @@
 # Sets up what a target of the Makefile needs, and nothing twice:
 #
 #   tools/setup.sh run     a virtual environment in .venv with what the package needs and is built with
+#   tools/setup.sh demo    also a Butler and a web server
 #   tools/setup.sh test    also judges, linters, a cross compiler, an emulator
 #
 # As root on Debian missing system packages are installed. Otherwise what is required is asked for, and what
@@ -11,7 +12,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tools/common.sh
 . tools/common.sh
 
-set_name=${1:?usage: tools/setup.sh run|test}
+set_name=${1:?usage: tools/setup.sh run|demo|test}
 base_python=${PYTHON:-python3}
 stamps=.venv/.raftwright
 
@@ -74,8 +75,9 @@ install_set() {
   touch "$stamps/$1-$(sha256sum <"requirements/$1.txt" | cut -c1-16)"
 }
 have_set uv || install_set uv .venv/bin/python -m pip install --quiet --disable-pip-version-check
-# test.txt holds run.txt with the same pins.
-have_set "$set_name" || { [ "$set_name" = run ] && have_set test; } ||
+# test.txt holds the others with the same pins, demo.txt holds run.txt.
+have_set "$set_name" || { [ "$set_name" != test ] && have_set test; } ||
+  { [ "$set_name" = run ] && have_set demo; } ||
   install_set "$set_name" .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python
 # A server that tests start; without it they are skipped.
-[ "$set_name" = run ] || tools/rucio.sh >/dev/null || warn "no Rucio server: the tests that need one are skipped"
+[ "$set_name" != test ] || tools/rucio.sh >/dev/null || warn "no Rucio server: the tests that need one are skipped"
