@@ -23,7 +23,7 @@ from raftwright.butler.software import (
     ResourcePath,
 )
 from raftwright.butler.troubles import is_contention, is_refusal, storage_error
-from raftwright.butler.visits import VisitOutcome, define_visits
+from raftwright.butler.visits import VisitOutcome, define_visits, without_visits
 from raftwright.errors import (
     ConflictError,
     FormatError,
@@ -139,6 +139,11 @@ class Ingester:
         """See `visits.define_visits`."""
         wanted = list(exposures)
         return self._patiently(lambda: define_visits(self._repository, wanted))
+
+    def without_visits(self, exposures: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+        """See `visits.without_visits`."""
+        wanted = list(exposures)
+        return self._patiently(lambda: without_visits(self._repository, wanted))
 
     def close(self) -> None:
         """Closes the repository."""

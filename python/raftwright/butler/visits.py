@@ -21,7 +21,7 @@ from raftwright.butler.troubles import is_refusal
 if TYPE_CHECKING:
     from raftwright.butler.repository import Repository
 
-__all__ = ["VisitOutcome", "VisitState", "define_visits"]
+__all__ = ["VisitOutcome", "VisitState", "define_visits", "without_visits"]
 
 VisitState: TypeAlias = Literal["defined", "unchanged", "none", "failed"]
 
@@ -95,6 +95,27 @@ def _of_instrument(repository: Repository, instrument: str, wanted: Sequence[int
         for outcome in _define(repository, instrument, visits, [record.id for record in records]):
             outcomes[outcome.exposure] = outcome
     return [outcomes[number] for number in wanted]
+
+
+def without_visits(repository: Repository, exposures: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those of some exposures that look at the sky and are of no visit yet. Raises `StorageError`."""
+    by_instrument: dict[str, set[int]] = {}
+    for instrument, number in exposures:
+        by_instrument.setdefault(instrument, set()).add(number)
+    lacking: set[tuple[str, int]] = set()
+    for instrument, numbers in by_instrument.items():
+        among = f"instrument = chosen AND exposure IN ({', '.join(str(int(each)) for each in numbers)})"
+        asked: dict[str, Any] = {"where": among, "bind": {"chosen": instrument}}
+        with repository.reading():
+            query = repository.butler.query_dimension_records
+            records = query("exposure", **asked, explain=False, limit=None)
+            defined = {
+                record.exposure for record in query("visit_definition", **asked, explain=False, limit=None)
+            }
+        lacking |= {
+            (instrument, record.id) for record in records if record.id not in defined and _sees_sky(record)
+        }
+    return lacking
 
 
 def _sees_sky(record: DimensionRecord) -> bool:

@@ -16,6 +16,7 @@ from raftwright.oods.ingesting import Ingesting
 from raftwright.oods.places import NAME, Places
 from raftwright.oods.settings import Settings
 from raftwright.oods.telling import Teller
+from raftwright.oods.visits import Visits
 from raftwright.service import Service
 from raftwright.service.chronicle import Chronicle
 from raftwright.service.role import Role
@@ -56,9 +57,8 @@ class Oods(Service):
         self.scans: list[Scanning] = []
         self.intake: Intake | None = None
         self.topic: Topic | None = None
-        self._visits: set[tuple[str, int]] = set()
-        self._visits_wanted = threading.Condition()
-        self.visits_trouble = self.retention_trouble = self.room_trouble = ""
+        self.visits: Visits | None = None
+        self.retention_trouble = self.room_trouble = ""
         self._removed = self.metrics.counter("removed", "Files that left the repository")
         self._closing: list[Callable[[], None]] = []
 
@@ -83,7 +83,7 @@ class Oods(Service):
             self._open_ingester,
             teller,
             active=lambda: self.active,
-            ingested=self._define,
+            ingested=lambda exposures: None if self.visits is None else self.visits.want(exposures),
             settled=lambda facts: self.tell("file", facts),
             metrics=self.metrics,
         )
@@ -93,7 +93,8 @@ class Oods(Service):
             self._follow(ledger)
         self._take_in(ledger, cameras, teller)
         if settings.visits:
-            self.task("visits", self._define_visits)
+            self.visits = Visits(ledger, settings.name, self._open_ingester)
+            self.task("visits", functools.partial(self.visits.keep, active=lambda: self.active))
         self.task("retention", self._retain, patience=600.0)
         if settings.web is not None:
             from raftwright.oods.web.serving import WebServer
@@ -182,8 +183,8 @@ class Oods(Service):
             self.ingesting.quiet()
         if self.chronicle is not None:
             self.chronicle.end()
-        with self._visits_wanted:
-            self._visits_wanted.notify_all()
+        if self.visits is not None:
+            self.visits.wake()
 
     def threads(self) -> Iterable[threading.Thread]:
         """That of the web server."""
@@ -215,6 +216,8 @@ class Oods(Service):
             self.chronicle.forget()
         if self.following is not None:
             self.following.forget()
+        if self.visits is not None:
+            self.visits.compare()
         if self.ingesting is not None:
             self.ingesting.wake()
 
@@ -231,51 +234,6 @@ class Oods(Service):
                     subscriber.done(event)
                     if task.stopping.is_set():
                         return
-
-    # -- visits
-
-    def _define(self, exposures: set[tuple[str, int]]) -> None:
-        with self._visits_wanted:
-            self._visits |= exposures
-            self._visits_wanted.notify()
-
-    def _define_visits(self, task: Task) -> None:
-        """Visits of exposures that were ingested; tried again until they are there."""
-        ingester: Ingester | None = None
-        try:
-            while not task.stopping.is_set():
-                with self._visits_wanted:
-                    if not self._visits:
-                        self._visits_wanted.wait(1.0)
-                    wanted, self._visits = self._visits, set()
-                task.beat()
-                if not wanted:
-                    continue
-                try:
-                    ingester = ingester or self._open_ingester()
-                    wanted = self._undefined(ingester, wanted)
-                except RaftwrightError as error:
-                    if not self.visits_trouble:
-                        _log.error("visits cannot be defined: %s", error)
-                    self.visits_trouble = str(error)
-                    if ingester is not None:
-                        ingester.close()
-                        ingester = None
-                if wanted:
-                    with self._visits_wanted:
-                        self._visits |= wanted
-                    task.wait(min(self.settings.sweep, 5.0))
-        finally:
-            if ingester is not None:
-                ingester.close()
-
-    def _undefined(self, ingester: Ingester, wanted: set[tuple[str, int]]) -> set[tuple[str, int]]:
-        """Defines; gives those that want another try."""
-        failed = [one for one in ingester.define_visits(sorted(wanted)) if one.state == "failed"]
-        if failed and not self.visits_trouble:
-            _log.error("the visit of exposure %d cannot be defined: %s", failed[0].exposure, failed[0].reason)
-        self.visits_trouble = f"exposure {failed[0].exposure}: {failed[0].reason}" if failed else ""
-        return {(one.instrument, one.exposure) for one in failed}
 
     # -- retention
 
@@ -361,14 +319,15 @@ class Oods(Service):
         if not self.active:
             return True
         waiting = self.ledger.ingests.counts(self.settings.name, done=False).get(self.settings.name, {})
-        return not (waiting.get("queued") or waiting.get("ingesting") or self._visits)
+        visits = self.visits is not None and self.visits.waiting
+        return not (waiting.get("queued") or waiting.get("ingesting") or visits)
 
     def problems(self) -> list[str]:
         """See `Service`."""
         parts = (
             "" if self.ingesting is None else self.ingesting.trouble,
             "" if self.role is None else self.role.trouble,
-            f"visits cannot be defined: {self.visits_trouble}" if self.visits_trouble else "",
+            "" if self.visits is None else self.visits.trouble,
             *(scan.trouble for scan in self.scans),
             "" if self.topic is None else self.topic.trouble,
             self.retention_trouble,
