@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -97,7 +98,11 @@ class Stand:
         }
 
     def in_buffer(self) -> list[str]:
-        return [str(path.relative_to(self.buffer)) for path in self.buffer.rglob("*") if path.is_file()]
+        return [
+            os.path.relpath(os.path.join(directory, name), self.buffer)
+            for directory, _, names in os.walk(self.buffer)  # which minds no directory that goes meanwhile
+            for name in names
+        ]
 
     def close(self) -> None:
         for each in self.started:

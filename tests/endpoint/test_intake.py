@@ -239,6 +239,8 @@ def test_hostile_names_stay_in_the_buffer_and_are_told(stand: Stand) -> None:
     assert secret.read_text() == "secret"
     said = " ".join(endpoint.problems())
     assert "5 in the buffer cannot be taken" in said, said
+    (stand.buffer / "link").unlink()
+    wait_for(lambda: "4 in the buffer cannot be taken" in " ".join(endpoint.problems()))
     assert "out/x.txt" in json.dumps(endpoint.report()) or not endpoint.idle
 
 
@@ -264,6 +266,21 @@ def test_what_a_list_vouches_for_is_taken_at_once(stand: Stand) -> None:
     stand.hand_over("day/first.handover.json", listed(files))
     wait_for(lambda: endpoint.taken == 2, said=endpoint.status)
     assert stand.stored() == {f"day/{name}": data for name, data in files.items()}
+
+
+def test_a_list_may_come_first(stand: Stand) -> None:
+    """It waits for the files that it names, and leaves after them."""
+    endpoint = stand.start(NULL, settle=0)
+    files = {"a.txt": b"one", "b.txt": b"two"}
+    stand.hand_over("first.handover.json", listed(files))
+    stand.hand_over("a.txt", b"one")
+    wait_for(lambda: endpoint.taken == 1)
+    time.sleep(0.3)
+    assert endpoint.taken == 1
+    stand.hand_over("b.txt", b"2wo")
+    wait_for(lambda: endpoint.taken == 3, said=endpoint.status)
+    assert "b.txt" not in stand.stored()
+    assert "first.handover.json" in stand.stored()
 
 
 def test_what_is_not_as_the_list_says_is_refused(stand: Stand) -> None:

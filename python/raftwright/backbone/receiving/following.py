@@ -82,6 +82,9 @@ class Follower:
                 return self._set_aside(topic, body, str(error), source)
             except StorageError as error:
                 _log.error("%s: %s", topic, error)
+            except Exception as error:  # nothing in a message may stop those behind it
+                _log.error("%s: %s: %s", topic, type(error).__name__, error, exc_info=error)
+                return self._set_aside(topic, body, f"{type(error).__name__}: {error}", source)
             task.wait(_PAUSE)
         return False
 

@@ -53,6 +53,8 @@ class Ingester:
         self._metrics = metrics
         self._outages = 0
         self._resume = 0.0
+        self.busy = False
+        """Whether it has a batch."""
         self.trouble = ""
         """Why nothing can be ingested now."""
 
@@ -70,6 +72,14 @@ class Ingester:
         if not items:
             self._went_well()
             return 0
+        self.busy = True
+        try:
+            self._work_on(items)
+        finally:
+            self.busy = False
+        return len(items)
+
+    def _work_on(self, items: Sequence[Item]) -> None:
         ours = [item for item in items if self._takes(item)]
         results = [Result(id=item.id, verdict="ignored") for item in items if not self._takes(item)]
         outage: Exception | None = None
@@ -83,7 +93,6 @@ class Ingester:
             self._stop(outage)
         else:
             self._went_well()
-        return len(items)
 
     def _takes(self, item: Item) -> bool:
         name = item.filename

@@ -57,7 +57,8 @@ class Taken(NamedTuple):
 
     name: str
     outcome: str
-    """`stored`, `alias`, `again`, `conflict`, `refused`; `later`: it is tried again."""
+    """`stored`, `alias`, `again`, `conflict`, `refused`; `later`: it is tried again; `unfinished`: likewise,
+    its writer may come back to it."""
     message: str
     file_id: int = 0
 
@@ -140,7 +141,9 @@ class Intake:
         try:
             self._must_be_finished(candidate)
             mine = self._hide(candidate)
-        except (_NotYet, RefusedError) as error:
+        except _NotYet as error:
+            return Taken(candidate.name, "unfinished", str(error))
+        except RefusedError as error:
             return Taken(candidate.name, "later", str(error))
         except OSError as error:
             return Taken(candidate.name, "later", f"cannot be taken out of the buffer ({error.strerror})")
@@ -148,8 +151,8 @@ class Intake:
             wanted = self._md5 or bool(candidate.promise and candidate.promise.md5)
             sums = sums_of(mine, wanted, durable=True)
             why = self._wrong(candidate, mine, sums)
-        except (_NotYet, FileNotFoundError) as error:
-            return Taken(candidate.name, "later", str(error) or "it is still being written")
+        except _NotYet as error:
+            return Taken(candidate.name, "unfinished", str(error))
         except OSError as error:
             return Taken(candidate.name, "later", f"cannot be read ({error.strerror})")
         try:

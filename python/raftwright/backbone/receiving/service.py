@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -32,6 +32,8 @@ _log = logging.getLogger("raftwright.endpoint")
 _NAME: Final = "endpoint"
 _REMEMBERED: Final = 10_000
 _LONGEST: Final = 60.0
+_UNFINISHED: Final = 0.5
+"""Seconds between two looks at a file that is cut short."""
 
 
 class Endpoint(Service):
@@ -55,6 +57,8 @@ class Endpoint(Service):
         self._later: OrderedDict[str, tuple[float, int, str]] = OrderedDict()
         """Files of the buffer that could not be taken: not before when, how often, why."""
         self._odd: dict[bytes, str] = {}
+        """What cannot be taken at all, as of the last look."""
+        self._odd_now: dict[bytes, str] = {}
         self._news = threading.Event()
         self._quiet = False
         self._trouble = ""
@@ -83,6 +87,7 @@ class Endpoint(Service):
             exclude=settings.exclude,
             most=settings.most,
             odd=self._is_odd,
+            patience=lambda: self.settings.patience,
             empty=settings.empty,
         )
         self.intake = Intake(
@@ -108,7 +113,7 @@ class Endpoint(Service):
             for topic in self._follower.topics:
                 self.task(f"transfers {topic}", self._follower.follow(topic))
         self.task("keep", self._keep)
-        self.task("intake", self._take_in, waiting=lambda: float(self.lookout.waiting and 0), patience=120.0)
+        self.task("intake", self._take_in, waiting=lambda: 1.0, patience=600.0)
         for number, (each, plugin) in enumerate(plugins):
             ingester = Ingester(each, self.register, plugin, metrics=self.metrics, told=self._ingested)
             self._ingesters.append(ingester)
@@ -127,6 +132,10 @@ class Endpoint(Service):
         """Takes on nothing more."""
         self._quiet = True
         self._news.set()
+
+    def in_flight(self) -> Collection[Hashable]:
+        """Ingesters that have a batch."""
+        return [f"{each.name} {number}" for number, each in enumerate(self._ingesters) if each.busy]
 
     def close(self) -> None:
         """Everything that was opened."""
@@ -172,7 +181,11 @@ class Endpoint(Service):
             return []
         now = time.monotonic()
         done = []
+        self._odd_now = {}
         candidates = self.lookout.look()
+        self._odd = self._odd_now
+        for name in [name for name in self._later if not self.lookout.sees(name)]:
+            del self._later[name]
         self._looked = not candidates
         for candidate in candidates:
             if self._quiet or (stopping is not None and stopping.is_set()):
@@ -194,10 +207,9 @@ class Endpoint(Service):
 
     def _count(self, taken: Taken, tries: int) -> None:
         self.metrics.counter("taken", "Files of the buffer", outcome=taken.outcome).add(1)
-        if taken.outcome == "later":
-            pause = min(_LONGEST, max(self.settings.pause, 0.2) * 2.0 ** min(tries, 20)) * random.uniform(
-                0.5, 1.0
-            )
+        if taken.outcome in ("later", "unfinished"):
+            growing = min(_LONGEST, max(self.settings.pause, 0.2) * 2.0 ** min(tries, 20))
+            pause = _UNFINISHED if taken.outcome == "unfinished" else growing * random.uniform(0.5, 1.0)
             self._later[taken.name] = time.monotonic() + pause, tries + 1, taken.message
             while len(self._later) > _REMEMBERED:
                 self._later.popitem(last=False)
@@ -210,8 +222,10 @@ class Endpoint(Service):
 
     def _is_odd(self, name: bytes, why: str) -> None:
         """Something in the buffer that cannot be taken. It is left there, and told once."""
-        if name not in self._odd and len(self._odd) < _REMEMBERED:
-            self._odd[name] = why
+        if len(self._odd_now) >= _REMEMBERED:
+            return
+        self._odd_now[name] = why
+        if name not in self._odd:
             self.metrics.counter("odd", "What cannot be taken in").add(1)
             _log.error("%s in the buffer: %s", ascii(name)[2:-1], why)
 

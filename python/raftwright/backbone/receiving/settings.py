@@ -53,6 +53,8 @@ class Ingest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if not self.backoff <= self.longest <= 600.0:
             raise FormatError("longest: has to be at least backoff, and 10 min at most")
+        if self.plugin == "rucio" and self.threads > 1:
+            raise FormatError("threads: rucio has one, so that no dataset gets too long; raise batch instead")
         if self.label == "intake":
             raise FormatError("name: `intake` is what the register calls the taking in; choose another")
 

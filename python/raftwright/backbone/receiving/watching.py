@@ -39,6 +39,13 @@ class Candidate(NamedTuple):
     promise: Promise | None
 
 
+class _Listed(msgspec.Struct):
+    key: tuple[int, int, int]
+    promises: dict[str, Promise]
+    open: set[str]
+    """Files of it that have not been taken since it was read."""
+
+
 class _Seen(msgspec.Struct):
     key: tuple[int, int, int]
     since: float
@@ -74,6 +81,7 @@ class Lookout:
         exclude: Sequence[str],
         most: int,
         odd: Callable[[bytes, str], None],
+        patience: Callable[[], float] = lambda: 600.0,
         empty: float = 0.0,
     ) -> None:
         self._root = root
@@ -81,9 +89,10 @@ class Lookout:
         self._exclude = tuple(exclude)
         self._most = most
         self._odd = odd
+        self._patience = patience
         self._empty = empty
         self._seen: dict[str, _Seen] = {}
-        self._lists: dict[str, tuple[tuple[int, int, int], dict[str, Promise]]] = {}
+        self._lists: dict[str, _Listed] = {}
         self.waiting = 0
         """Files that are not known to be whole, as of the last look."""
         self.oldest = 0.0
@@ -113,11 +122,10 @@ class Lookout:
             places[name] = path
         self._seen = seen
         promises = self._promises(places)
-        named = {name for lists in self._lists.values() for name in lists[1]}
         ready, self.waiting, self.oldest = [], 0, 0.0
         for name, known in seen.items():
             promise = promises.get(name)
-            if self._is_whole(name, known, promise, places[name], now, any_left=bool(named & seen.keys())):
+            if self._is_whole(name, known, promise, places[name], now):
                 ready.append(Candidate(name, places[name], promise))
             else:
                 self.waiting += 1
@@ -126,18 +134,23 @@ class Lookout:
         ready.sort(key=lambda one: (".fits" in one.name, one.name))
         return ready
 
+    def sees(self, name: str) -> bool:
+        """Whether the last look saw it."""
+        return name in self._seen
+
     def forget(self, name: str) -> None:
         """It is gone from the buffer."""
         self._seen.pop(name, None)
         self._lists.pop(name, None)
+        for listed in self._lists.values():
+            listed.open.discard(name)
 
-    def _is_whole(
-        self, name: str, known: _Seen, promise: Promise | None, path: Path, now: float, *, any_left: bool
-    ) -> bool:
+    def _is_whole(self, name: str, known: _Seen, promise: Promise | None, path: Path, now: float) -> bool:
         if promise is not None and promise.bytes != known.key[1]:
             # Shorter: it is still on its way. Whoever makes it longer, or never ends, is told from its sums.
             return known.key[1] > promise.bytes and now - known.since >= self._settle()
-        if name.endswith(SUFFIX) and any_left:
+        listed = self._lists.get(name)
+        if listed is not None and listed.open and now - known.since < self._patience():
             return False  # the list leaves after the files that it names
         if promise is None and now - known.since < self._settle():
             return False
@@ -151,15 +164,15 @@ class Lookout:
                 continue
             key = self._seen[name].key
             known = self._lists.get(name)
-            if known is None or known[0] != key:
+            if known is None or known.key != key:
                 try:
                     listed = read_list(path)
                 except RaftwrightError:
                     continue  # perhaps it is being written; taken in, it is refused
                 above = name.rpartition("/")[0]
-                known = key, {f"{above}/{each}" if above else each: one for each, one in listed.items()}
-                self._lists[name] = known
-            found.update(known[1])
+                promises = {f"{above}/{each}" if above else each: one for each, one in listed.items()}
+                known = self._lists[name] = _Listed(key, promises, set(promises))
+            found.update(known.promises)
         self._lists = {name: known for name, known in self._lists.items() if name in places}
         return found
 
