@@ -8,9 +8,10 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
+from s3_servers import Bucket
 
 from raftwright.rawfile.standing import digest
 from raftwright.transfer.outcome import Job
@@ -25,21 +26,67 @@ REMOTE = ["/bin/sh", "-c", "{command}"]
 """What sshd does with the command that ssh hands it."""
 
 
-class Far:
-    """A place, its sender, and a look from behind."""
-
-    def __init__(
-        self, place: Place, look: Callable[[], dict[str, bytes]], put: Callable[[str, bytes], None]
-    ) -> None:
-        self.place = place
-        self.sender: Sender = sender_of(place)
-        self._look = look
-        self.put = put
-        """Writes what somebody else would have there: name and bytes."""
+class Behind(Protocol):
+    """What lies at a place, seen from behind."""
 
     def files(self) -> dict[str, bytes]:
         """All that is there, by its name below the root; hidden names too."""
-        return self._look()
+        ...
+
+    def put(self, name: str, content: bytes) -> None:
+        """Writes what somebody else would have there."""
+        ...
+
+    def clear(self) -> None:
+        """Removes all that is there."""
+        ...
+
+
+class OnDisk:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def files(self) -> dict[str, bytes]:
+        return {
+            os.path.relpath(path, self._root): path.read_bytes()
+            for path in self._root.rglob("*")
+            if path.is_file() and not path.is_symlink()
+        }
+
+    def put(self, name: str, content: bytes) -> None:
+        made(self._root / name, content)
+
+    def clear(self) -> None:
+        for name in self.files():
+            (self._root / name).unlink()
+
+
+class InBucket:
+    def __init__(self, bucket: Bucket, prefix: str) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+
+    def files(self) -> dict[str, bytes]:
+        keys = self._bucket.keys()
+        return {key.removeprefix(self._prefix): self._bucket.get(key) for key in keys}
+
+    def put(self, name: str, content: bytes) -> None:
+        self._bucket.put(f"{self._prefix}{name}", content)
+
+    def clear(self) -> None:
+        for key in self._bucket.keys():  # noqa: SIM118
+            self._bucket.client.delete_object(Bucket=self._bucket.name, Key=key)
+
+
+class Far:
+    """A place, its sender, and a look from behind."""
+
+    def __init__(self, place: Place, behind: Behind) -> None:
+        self.place = place
+        self.sender: Sender = sender_of(place)
+        self.files = behind.files
+        self.put = behind.put
+        self.clear = behind.clear
 
 
 def job(path: Path, target: str = "") -> Job:
@@ -51,17 +98,6 @@ def made(path: Path, content: bytes = b"\r\n\x1a content") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
-
-
-def on_disk(root: Path) -> tuple[Callable[[], dict[str, bytes]], Callable[[str, bytes], None]]:
-    def look() -> dict[str, bytes]:
-        return {
-            os.path.relpath(path, root): path.read_bytes()
-            for path in root.rglob("*")
-            if path.is_file() and not path.is_symlink()
-        }
-
-    return look, lambda name, content: (made(root / name, content), None)[1]
 
 
 Twist = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes] | None]
@@ -97,6 +133,7 @@ def webdav_server(root: Path, twist: Twist | None = None, **ssl: str) -> Iterato
         from cheroot.ssl.builtin import BuiltinSSLAdapter
 
         server.ssl_adapter = BuiltinSSLAdapter(ssl["certificate"], ssl["key"])
+    server.expiration_interval = 0.02  # so soon it sees that it is to end
     server.prepare()
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()
@@ -124,22 +161,10 @@ def far_place(
     root = folder / "far"
     with contextlib.ExitStack() as stack:
         if kind == "s3":
-            from s3_servers import Bucket
-
             bucket = Bucket(s3_url, f"b{abs(hash(str(folder))) % 10**9}")
-            values |= {
-                "root": f"s3://{bucket.name}/pre fix",
-                "endpoint": s3_url,
-                "access_key": "x",
-                "secret_key": "y",
-            }
-
-            def look() -> dict[str, bytes]:
-                return {key.removeprefix("pre fix/"): bucket.get(key) for key in bucket.keys()}  # noqa: SIM118
-
-            far = Far(
-                Place(kind="s3", **values), look, lambda name, content: bucket.put(f"pre fix/{name}", content)
-            )
+            values |= {"root": f"s3://{bucket.name}/pre fix", "endpoint": s3_url}
+            values |= {"access_key": "x", "secret_key": "y"}
+            far = Far(Place(kind="s3", **values), InBucket(bucket, "pre fix/"))
         else:
             root.mkdir()
             if kind == "webdav":
@@ -150,6 +175,6 @@ def far_place(
                 if not shutil.which("rsync"):
                     pytest.skip("rsync is not installed")
                 values.setdefault("commands", rsync_templates())
-            far = Far(Place(kind=kind, **values), *on_disk(root))  # type: ignore[arg-type]
+            far = Far(Place(kind=kind, **values), OnDisk(root))  # type: ignore[arg-type]
         stack.callback(far.sender.close)
         yield far

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,54 +62,55 @@ def test_what_is_there_is_never_overwritten(far: Far, tmp_path: Path) -> None:
         assert far.files() == {"d/x.fits": content}
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_names_are_bytes_and_run_nothing(
-    far: Far, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_are_bytes_and_run_nothing(far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """D009, D144: no name is taken for anything else, at either side."""
     monkeypatch.chdir(tmp_path)
-    source = made(tmp_path / "from" / name, os.urandom(1000))
-    target = f"{name[:40]}/{name}"
-    if set(name) & set({"s3": "\n", "webdav": "\n;?#%"}.get(far.place.kind, "")):
-        with pytest.raises(RefusedError, match="control"):
-            far.sender.send(job(source, target))
-        assert far.files() == {}
-        return
-    far.sender.send(job(source, target))
-    assert far.files() == {target: source.read_bytes()}
-    assert far.sender.crc32c(target) == job(source).crc32c
-    assert list(far.sender.walk()) == [(target, 1000)]
-    assert far.sender.sizes(name[:40]) == {name: 1000}
-    assert far.sender.fetch(target, tmp_path / "back") == job(source).crc32c
-    aside = far.sender.set_aside(target, "damaged")
-    assert list(far.files()) == [aside]
+    for number, name in enumerate(ODD):
+        source = made(tmp_path / "from" / name, os.urandom(1000 + number))
+        target = f"{name[:40]}/{name}"
+        if set(name) & set({"s3": "\n", "webdav": "\n;?#%"}.get(far.place.kind, "")):
+            with pytest.raises(RefusedError, match="control"):
+                far.sender.send(job(source, target))
+            assert far.files() == {}
+            continue
+        far.sender.send(job(source, target))
+        assert far.files() == {target: source.read_bytes()}
+        assert far.sender.crc32c(target) == job(source).crc32c
+        assert list(far.sender.walk()) == [(target, 1000 + number)]
+        assert far.sender.sizes(name[:40]) == {name: 1000 + number}
+        back = tmp_path / f"back{number}"
+        assert far.sender.fetch(target, back) == job(source).crc32c
+        aside = far.sender.set_aside(target, "damaged")
+        assert list(far.files()) == [aside]
+        far.clear()
     assert not list(tmp_path.rglob("executed*"))
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        *("../x", "a/../../x", "/x", "a//x", "a/./x", "a/", "", "..", "a\0b", "x" * 256, "y/" * 2000 + "x"),
-        *(".raftwright-x", "a/.raftwright-x.part", ".damaged/x", ".conflict/x"),
-    ],
-)
-def test_names_that_are_none(far: Far, target: str, tmp_path: Path) -> None:
+NONE = [
+    *("../x", "a/../../x", "/x", "a//x", "a/./x", "a/", "", "..", "a\0b", "x" * 256, "y/" * 2000 + "x"),
+    *(".raftwright-x", "a/.raftwright-x.part", ".damaged/x", ".conflict/x"),
+]
+
+
+def test_names_that_are_none(far: Far, tmp_path: Path) -> None:
     """D009: a name that leads out of the root, or is ours, is refused before anything is done."""
     source = made(tmp_path / "from" / "x.fits")
-    before = far.files()
     outside = sorted(os.listdir(tmp_path))
-    wanted = Job(path=str(source), target=target, bytes=10, crc32c=job(source).crc32c)
-    for call in (
-        lambda: far.sender.send(wanted),
-        lambda: far.sender.crc32c(target),
-        lambda: far.sender.set_aside(target, "conflict"),
-        lambda: far.sender.remove(target),
-        lambda: far.sender.protect(target),
-        lambda: far.sender.fetch(target, tmp_path / "back"),
-    ):
-        with pytest.raises(RefusedError):
-            call()
-    assert far.files() == before
+    for target in NONE:
+        wanted = Job(path=str(source), target=target, bytes=10, crc32c=job(source).crc32c)
+        calls: list[Callable[[], object]] = [
+            functools.partial(far.sender.send, wanted),
+            functools.partial(far.sender.crc32c, target),
+            functools.partial(far.sender.set_aside, target, "conflict"),
+            functools.partial(far.sender.remove, target),
+            functools.partial(far.sender.protect, target),
+            functools.partial(far.sender.unprotect, target),
+            functools.partial(far.sender.fetch, target, tmp_path / "back"),
+        ]
+        for call in calls:
+            with pytest.raises(RefusedError):
+                call()
+    assert far.files() == {}
     assert sorted(os.listdir(tmp_path)) == outside
 
 
@@ -250,7 +252,7 @@ def test_many_at_once(far: Far, tmp_path: Path) -> None:
             except ConflictError:
                 ends.append("conflict")
                 return
-            except RefusedError:
+            except (RefusedError, OutageError):  # wsgidav says 500 where two move at once
                 continue
 
     threads = [threading.Thread(target=work, args=(path,)) for path in (*sources, *sources)]

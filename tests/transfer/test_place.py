@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import yaml
 
 from raftwright.errors import FormatError
+from raftwright.service.units import read_bytes
 from raftwright.transfer.place import Place, Templates, check_encrypted
 
 SSH = ["ssh", "{user}@{host}", "{command}"]
@@ -122,3 +127,14 @@ def test_keys_of_other_kinds() -> None:
     ):
         with pytest.raises(FormatError, match="has none"):
             Place(name="far", kind="directory", root="/x", **more)  # type: ignore[arg-type]
+
+
+def test_what_the_documents_show(project_root: Path) -> None:
+    """The templates of docs/howto/hand-over.md can be meant."""
+    text = (project_root / "docs" / "howto" / "hand-over.md").read_text()
+    (block,) = [one for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "kind: command" in one]
+    (shown,) = yaml.safe_load(block)
+    shown["bandwidth"] = read_bytes(shown["bandwidth"])
+    place = msgspec.convert(shown, Place)
+    assert place.commands is not None
+    assert "{bandwidth}" in " ".join(place.commands.transfer)

@@ -48,6 +48,7 @@ class _Last(threading.local):
     """What the server said last, to this thread."""
 
     status = 0
+    answer: Any = None
 
 
 class WebdavSender:
@@ -122,7 +123,7 @@ class WebdavSender:
             )
         self._last.status = 0
         answer = request(method, url, **more)
-        self._last.status = answer.status
+        self._last.status, self._last.answer = answer.status, answer
         return answer
 
     @contextlib.contextmanager
@@ -238,14 +239,16 @@ class WebdavSender:
     def _read(self, url: str, to: Callable[[bytes], object] | None = None) -> str:
         """CRC-32C of what is there. Raises FileNotFoundError and what urllib3 raises."""
         crc = 0
-        _, answer = self._client.get(url, headers={"Cache-Control": "no-cache"}, preload_content=False)
+        self._last.answer = None
         try:
+            _, answer = self._client.get(url, headers={"Cache-Control": "no-cache"}, preload_content=False)
             for piece in answer.stream(_STEP, decode_content=False):
                 crc = _core.crc32c(piece, crc)
                 if to is not None:
                     to(piece)
         except BaseException:
-            answer.close()
+            if self._last.answer is not None:
+                self._last.answer.close()  # its connection is of no more use
             raise
         answer.release_conn()
         return f"{crc:08x}"
