@@ -31,7 +31,7 @@ CREATE TABLE ingest (
     UNIQUE (repository, path, crc32c)
 );
 CREATE INDEX ingest_age ON ingest (repository, state, pinned, ingested_tai);
-CREATE INDEX ingest_image ON ingest (image_id, detector);
+CREATE INDEX ingest_image ON ingest (image_id, detector, repository, state);
 CREATE INDEX ingest_observed ON ingest (repository, observed_tai) WHERE state = 'ingested' AND pinned = 0;
 CREATE INDEX ingest_queue ON ingest (repository, state, priority, image_id) WHERE state NOT IN ('ingested', 'removed');
 CREATE TABLE replica (
