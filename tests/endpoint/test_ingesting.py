@@ -326,6 +326,9 @@ def test_plugins_that_are_not_there(tmp_path: Path) -> None:
         make_plugin("null", {"a": 1}, where)
     with pytest.raises(FormatError, match="ingester x: options"):
         make_plugin("rucio", {"rse": "x y"}, where)
+    fine = {"rse": "X", "scope": "raw", "pfn": "davs://host/", "rules": [{"rses": "Y", "lifetime": "365 d"}]}
+    made = make_plugin("rucio", fine, where)
+    assert made.settings.rules[0].lifetime == 365 * 86_400  # type: ignore[attr-defined]
 
 
 def test_an_ingester_that_comes_later_gets_what_was_stored_before(stand: Stand) -> None:

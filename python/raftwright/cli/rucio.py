@@ -198,7 +198,7 @@ def _settings(path: Path) -> RucioSettings:
     from raftwright.service.documents import read_document
 
     values, _ = read_document(str(path))
-    return options_of(RucioSettings, values, str(path))
+    return options_of(RucioSettings, values, "rucio")
 
 
 def _register(root: Path, queue: Path | None) -> Register:

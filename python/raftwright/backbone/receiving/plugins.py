@@ -18,7 +18,9 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from raftwright.errors import FormatError, NotFoundError, RaftwrightError
+from raftwright.errors import FormatError, NotFoundError
+from raftwright.service.checking import convert
+from raftwright.service.documents import dotted
 
 __all__ = ["GROUP", "Item", "Plugin", "Result", "Where", "make_plugin", "options_of"]
 
@@ -129,12 +131,14 @@ def make_null(options: Mapping[str, Any], where: Where) -> Plugin:
 
 
 def options_of(kind: type[S], options: Mapping[str, Any], name: str) -> S:
-    """Options as the Struct of a plug-in. Raises FormatError, with the key at fault."""
-    try:
-        return msgspec.convert(dict(options), kind)
-    except (msgspec.ValidationError, RaftwrightError) as error:
-        said = str(error).replace("Object contains unknown", "there is an unknown")
-        raise FormatError(f"endpoint, ingester {name}: options: {said}") from None
+    """Options as the Struct of a plug-in, times and sizes with their units. Raises FormatError, with the key
+    at fault."""
+    found = convert(options, kind, "options", lambda _: True)
+    if isinstance(found, list):
+        first = found[0]
+        raise FormatError(f"ingester {name}: {dotted(first.path)}: {first.said}")
+    made: S = found
+    return made
 
 
 def make_plugin(plugin: str, options: Mapping[str, Any], where: Where) -> Plugin:
