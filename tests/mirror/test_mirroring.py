@@ -416,3 +416,16 @@ def test_the_source_is_never_written(stand: Stand) -> None:
         wait_for(stand.same, why=mirror.status)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert [p.name for p in Path(stand.source).rglob("*")] == ["d", "a"]
+
+
+def test_a_tree_that_is_not_there_yet(stand: Stand) -> None:
+    """It is waited for, and watched once it is there."""
+    stand.source.rmdir()
+    with stand.mirror(every=1.0, full=600.0, hot=0.0, watch="always") as mirror:
+        wait_for(lambda: any("mounted" in problem for problem in mirror.status()["problems"]))
+        path = stand.write("a", b"one")
+        wait_for(stand.same, why=mirror.status)
+        with path.open("r+b") as stream:
+            stream.write(b"two")
+        wait_for(stand.same, why=mirror.status)
+        assert mirror.status()["trees"]["tree"]["watched"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,10 +52,9 @@ def test_any_bytes(line: bytes) -> None:
     named_in(line)
 
 
-def test_logs_are_all_there_is(stand: Stand) -> None:
+def test_logs_are_all_there_is(stand: Stand, require_tool: Callable[[str], str]) -> None:
     """D153: rsync brings a tree and says what it did; what is in the logs is mirrored, without passes."""
-    if shutil.which("rsync") is None:
-        pytest.skip("there is no rsync here")
+    rsync = require_tool("rsync")
     stand_far, logs = stand.path / "stand", stand.path / "logs"
     stand_far.mkdir()
     logs.mkdir()
@@ -65,7 +64,7 @@ def test_logs_are_all_there_is(stand: Stand) -> None:
         nonlocal number
         number += 1
         subprocess.run(
-            ["rsync", "-a", "--delete", f"--log-file={logs}/rsync{number % 2}.log", f"{stand_far}/",
+            [rsync, "-a", "--delete", f"--log-file={logs}/rsync{number % 2}.log", f"{stand_far}/",
             f"{stand.source}/in/"], check=True,
         )  # fmt: skip
 

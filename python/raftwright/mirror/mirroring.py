@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -78,8 +79,11 @@ class TreeMirror:
         self.manifest = Manifest(manifest, trial=trial, settle=0.0 if once else min(1.0, settings.settle))
         # Another name of the same file would change with it: a mirror has copies.
         place = msgspec.structs.replace(settings.to, link="never")
+        scratch = manifest.with_name(manifest.name + ".scratch")
+        if not trial:
+            shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
         try:
-            self.far = far_of(place, manifest.with_name(manifest.name + ".scratch"))
+            self.far = far_of(place, scratch)
         except RaftwrightError:
             self.manifest.close()
             raise
@@ -123,6 +127,7 @@ class TreeMirror:
         self._lost_notices = False
         self._inotify: Inotify | None = None
         self._logs = RsyncLogs(self.manifest, settings.logs, settings.logs_below) if settings.logs else None
+        self._logs_trouble = ""
         self._next_poke = 0.0
         self.passed = threading.Event()
         """A full pass came to its end."""
@@ -176,7 +181,6 @@ class TreeMirror:
 
     def _find(self, task: Task) -> None:
         """Passes, notices and logs. A manifest that does not work ends it, and it begins anew."""
-        self._open_watches()
         finder = self.finder = None
         next_full = next_quick = next_lost = 0.0
         while not task.stopping.is_set() and not self._stopping.is_set():
@@ -184,6 +188,7 @@ class TreeMirror:
             try:
                 if finder is None:
                     self.tree.open()
+                    self._open_watches()
                     finder = self.finder = Finder(
                         self.tree, self.manifest, self.settings, between=self._between, watches=self._inotify
                     )
@@ -217,7 +222,6 @@ class TreeMirror:
         if self.once or self.settings.watch == "never":
             return
         try:
-            self.tree.open()
             if self.settings.watch == "always" or self.tree.tells_all:
                 self._inotify = Inotify()
         except StorageError as error:
@@ -286,11 +290,20 @@ class TreeMirror:
     def _read_logs(self, finder: Finder) -> None:
         if self._logs is None:
             return
-        for names in self._logs.read():
-            if self._stopping.is_set():
-                return
-            for name in names:
-                finder.look(name)
+        try:
+            for names in self._logs.read():
+                for name in names:
+                    finder.look(name)
+                if self._stopping.is_set():
+                    return
+        except StorageError as error:
+            if error.filename == str(self.manifest.path):
+                raise
+            if not self._logs_trouble:
+                _log.error("%s: %s", self.name, error)
+            self._logs_trouble = str(error)
+        else:
+            self._logs_trouble = ""
 
     def _poke(self) -> None:
         """Wakes the lane when something becomes due."""
@@ -367,7 +380,7 @@ class TreeMirror:
     def problems(self) -> list[str]:
         """A sentence each."""
         finder = self.finder
-        said = [self.trouble, self.lane.trouble, self.tidier.trouble]
+        said = [self.trouble, self._logs_trouble, self.lane.trouble, self.tidier.trouble]
         if finder is not None:
             said.append(finder.unwatched)
             said += [f"{shown(path)}: {why}" for path, why in list(finder.troubles.items())[:_LISTED]]

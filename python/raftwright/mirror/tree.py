@@ -27,6 +27,7 @@ _STEP: Final = 4 << 20
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _LOCAL: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "f2fs", "zfs", "overlay"})
 _LEASES: Final = _LOCAL - {"overlay"}
+_BEFORE: Final = 8
 _LONGEST: Final = 3800
 """Bytes of a path that is taken: at the far side it grows."""
 
@@ -84,22 +85,30 @@ class Tree:
     def __init__(self, root: str) -> None:
         self.root = root
         self._fd = -1
+        self._before: list[int] = []
+        """Roots of before: other threads may be about to use them, and nothing else may get their numbers."""
         self.kind = ""
         """Of file system."""
 
     def open(self) -> None:
         """Looks where the root is now. Raises StorageError where it is no directory."""
-        self.close()
         try:
-            self._fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            now = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise StorageError(
                 error.errno, f"the tree cannot be opened ({error.strerror}); is it mounted?", self.root
             ) from None
+        if self._fd >= 0:
+            self._before.append(self._fd)
+        self._fd = now
+        if len(self._before) > _BEFORE:
+            os.close(self._before.pop(0))
         self.kind = _file_system(os.fstat(self._fd).st_dev)
 
     def close(self) -> None:
         """Lets go."""
+        while self._before:
+            os.close(self._before.pop())
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
