@@ -207,4 +207,5 @@ def _register(root: Path, queue: Path | None) -> Register:
 
     if not root.is_dir():
         raise NotFoundError(f"{root}: there is no such directory; name the root of the files")
-    return Register(queue or root / ".rucio" / "register.db", root.absolute())
+    # Nobody renews it beside a request that takes long; a process that is gone is known at once all the same.
+    return Register(queue or root / ".rucio" / "register.db", root.absolute(), lease=600.0)
