@@ -58,18 +58,26 @@ def retention(
         open_ledger(found.common.ledger, read_only=dry_run) as opened,
         open_repository(settings.repository, writeable=not dry_run) as repository,
     ):
+        chooser = Chooser(opened, settings, repository)
         leaving = Leaving(
-            opened, settings.name, repository, empty_directories=settings.retention.empty_directories
+            opened,
+            settings.name,
+            repository,
+            chooser.hindered,
+            empty_directories=settings.retention.empty_directories,
         )
-        if not dry_run:
+        if dry_run:
+            choice = chooser.choose()
+        else:
             opened.keep_alive()
-            leaving.resume()
-        choice = Chooser(opened, settings, repository).choose()
-        if not dry_run:
-            for why in dict.fromkeys(reason for _, reason in choice.going):
-                left += leaving.remove([row for row, reason in choice.going if reason == why], why)
-    _tell(choice, everything=everything, dry_run=dry_run)
+            with leaving.alone():
+                leaving.resume()
+                choice = chooser.choose()
+                for why in dict.fromkeys(reason for _, reason in choice.going):
+                    left += leaving.remove([row for row, reason in choice.going if reason == why], why)
+    _tell(choice, None if dry_run else left, everything=everything)
     full = choice.lacking > 0
+    faults = full or bool(leaving.trouble)
     content = {
         "dry_run": dry_run,
         "going": [_entry(row, why) for row, why in choice.going],
@@ -78,13 +86,17 @@ def retention(
         "staying_in_all": choice.stayed,
         "lacking_bytes": choice.lacking,
         "removed": len(left),
+        "stuck": leaving.trouble,
     }
-    console.answer("faults" if full else "ok", Exit.FAULTS if full else Exit.OK, content)
+    console.answer("faults" if faults else "ok", Exit.FAULTS if faults else Exit.OK, content)
+    if leaving.trouble:
+        console.error(leaving.trouble)
     if full:
         console.error(
             f"{choice.why}, and {size(choice.lacking)} that should go cannot: "
             "bring them to the endpoints that are required, or unpin them"
         )
+    if faults:
         raise typer.Exit(Exit.FAULTS)
 
 
@@ -99,13 +111,19 @@ def _entry(row: Any, why: str) -> dict[str, Any]:
     }
 
 
-def _tell(choice: Choice, *, everything: bool, dry_run: bool) -> None:
-    verb = "would go" if dry_run else "went"
-    shown = choice.going if everything else choice.going[:_SHOWN]
+def _tell(choice: Choice, left: list[Any] | None, *, everything: bool) -> None:
+    """`left`: what went; None in a dry run."""
+    gone = None if left is None else {row.id for row in left}
+    going = [(row, why) for row, why in choice.going if gone is None or row.id in gone]
+    shown = going if everything else going[:_SHOWN]
     console.say(*columns([(f"  {Path(row.path).name}", size(row.bytes), why) for row, why in shown]))
-    if len(shown) < len(choice.going):
-        console.say(f"  and {len(choice.going) - len(shown):,} more; --all tells each")
-    console.say(f"{count(len(choice.going), 'file')} {verb}, {size(choice.bytes)}")
+    if len(shown) < len(going):
+        console.say(f"  and {len(going) - len(shown):,} more; --all tells each")
+    verb = "would go" if gone is None else "went"
+    console.say(f"{count(len(going), 'file')} {verb}, {size(sum(row.bytes for row, _ in going))}")
+    if len(going) < len(choice.going):
+        kept = len(choice.going) - len(going)
+        console.say(f"{count(kept, 'file')} stayed after all: pinned, tagged or changed meanwhile")
     if choice.why:
         console.say(f"room is needed: {choice.why}")
     whys = Counter(why for _, why in choice.staying)

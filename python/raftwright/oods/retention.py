@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from raftwright.errors import StorageError
 from raftwright.ledger import tai
+from raftwright.oods.onsite import beside, frees_nothing, in_place, strange
 
 if TYPE_CHECKING:
     from raftwright.butler import Repository
@@ -55,6 +56,8 @@ class Need:
 
     bytes: int
     why: str
+    disk: str = ""
+    """A directory on the file system that is too full; empty where it is something else that asks."""
 
 
 @dataclass(slots=True)
@@ -122,7 +125,7 @@ class Chooser:
             mine = [row for row in page if _says(rule, row) and not any(_says(one, row) for one in before)]
             looked.update(row.id for row in mine)
             why = f"{rule.by} more than {rule.older_than / 86400:g} d ago"
-            for row, hindrance in self._hindered(mine):
+            for row, hindrance in self.hindered(mine):
                 if hindrance:
                     choice.keep(row, hindrance)
                 else:
@@ -152,7 +155,9 @@ class Chooser:
                 bytes = now.used - int(rules.low_water * now.total) - going
                 needs.append(
                     Need(
-                        bytes, f"the disk is {100 * now.share:.1f} % full, above {100 * rules.high_water:g} %"
+                        bytes,
+                        f"the disk is {100 * now.share:.1f} % full, above {100 * rules.high_water:g} %",
+                        self.disk,
                     )
                 )
         if rules.quota:
@@ -175,7 +180,8 @@ class Chooser:
         left = need.bytes
         for page in self._pages(self._rules.by, at):
             mine = [row for row in page if row.id not in chosen and row.id not in looked]
-            for row, hindrance in self._hindered(mine):
+            for row, hindrance in self.hindered(mine):
+                hindrance = hindrance or (frees_nothing(row, need.disk) if need.disk else "")
                 if hindrance:
                     choice.keep(row, hindrance)
                 elif left > 0:
@@ -189,22 +195,25 @@ class Chooser:
 
     # -- what must stay
 
-    def _hindered(self, rows: Sequence[IngestRow]) -> list[tuple[IngestRow, str]]:
-        """Each with what keeps it; nothing where it may leave."""
+    def hindered(self, rows: Sequence[IngestRow]) -> list[tuple[IngestRow, str]]:
+        """Each with what keeps it; nothing where it may leave. Also asked right before it leaves."""
         if not rows:
             return []
         safe = self.safe(rows)
         free = [row for row in rows if row.id in safe]
         refs = self._repository.datasets([row.dataset_id for row in free if row.dataset_id])
         tagged = self._repository.tagged(refs)
+        unknown = self._unknown_beside(free)
         said = []
         for row in rows:
             if row.id not in safe:
                 said.append((row, self._lacks()))
             elif row.dataset_id in tagged:
                 said.append((row, "is in a TAGGED collection"))
+            elif row.id in unknown:
+                said.append((row, "a sidecar stands beside it that the ledger does not know"))
             else:
-                said.append((row, ""))
+                said.append((row, strange(row) if in_place(row) else ""))
         return said
 
     def _lacks(self) -> str:
@@ -216,16 +225,16 @@ class Chooser:
         return f"the ledger does not know {', '.join(parts)} of it"
 
     def safe(self, rows: Sequence[IngestRow]) -> set[int]:
-        """Numbers of those ingests whose files have the copies that are required: the file and, where the
-        ledger has one, its sidecar. What is none of the ledger's files is never safe, unless no copy is
+        """Numbers of those ingests whose files have the copies that are required: the file and all its
+        sidecars that the ledger has. What is none of the ledger's files is never safe, unless no copy is
         required."""
         rules = self._rules
-        if not rules.copies and not rules.endpoints and not rules.custodial:
+        if not self._protected:
             return {row.id for row in rows}
         files = {row.file_id for row in rows if row.file_id}
-        beside = self._sidecars(files)
+        sidecars = self._sidecars(files)
         since = tai() - rules.checked_within if rules.checked_within else 0.0
-        of_all = files | set(beside.values())
+        of_all = files.union(*sidecars.values())
         good = self._ledger.replicas.safe(
             of_all, rules.endpoints, rules.custodial, least=rules.copies, checked_since=since
         )
@@ -234,30 +243,48 @@ class Chooser:
             good |= self._ledger.replicas.safe(
                 kept, rules.endpoints, rules.custodial, least=rules.copies - 1, checked_since=since
             )
-        return {
-            row.id
-            for row in rows
-            if row.file_id in good and (row.file_id not in beside or beside[row.file_id] in good)
-        }
+        return {row.id for row in rows if row.file_id in good and sidecars.get(row.file_id, set()) <= good}
 
-    def _sidecars(self, files: set[int]) -> dict[int, int]:
-        """Of raw files, by number."""
-        found: dict[int, int] = {}
+    @property
+    def _protected(self) -> bool:
+        """Whether any copy is required."""
+        return bool(self._rules.copies or self._rules.endpoints or self._rules.custodial)
+
+    def _unknown_beside(self, rows: Sequence[IngestRow]) -> set[int]:
+        """Numbers of those that have a sidecar on the disk of which the ledger knows nothing, so no copy."""
+        if not self._protected:
+            return set()
+        there = {path: row.id for row in rows if in_place(row) for path in beside(row.path)}
+        listed, known = sorted(there), set()
+        for begin in range(0, len(listed), 400):
+            some = listed[begin : begin + 400]
+            marks = ", ".join("?" * len(some))
+            known |= {
+                path
+                for (path,) in self._ledger.read(
+                    "SELECT path FROM file WHERE kind = 'sidecar' AND status <> 'conflict'"
+                    f" AND path IN ({marks})",
+                    some,
+                )
+            }
+        return {number for path, number in there.items() if path not in known}
+
+    def _sidecars(self, files: set[int]) -> dict[int, set[int]]:
+        """Of raw files, by number: the first and the later ones."""
+        found: dict[int, set[int]] = {}
         listed = sorted(files)
         for begin in range(0, len(listed), 400):
             some = listed[begin : begin + 400]
             marks = ", ".join("?" * len(some))
-            found.update(
-                (int(raw), int(sidecar))
-                for raw, sidecar in self._ledger.read(
-                    "SELECT raw.id, sidecar.id FROM file AS raw JOIN file AS sidecar"
-                    " ON sidecar.image_id = raw.image_id AND sidecar.detector = raw.detector"
-                    " AND sidecar.kind = 'sidecar' AND sidecar.version = raw.version"
-                    " AND sidecar.status NOT IN ('lost', 'damaged', 'conflict', 'removed')"
-                    f" WHERE raw.id IN ({marks}) ORDER BY sidecar.id",
-                    some,
-                )
-            )
+            for raw, sidecar in self._ledger.read(
+                "SELECT raw.id, sidecar.id FROM file AS raw JOIN file AS sidecar"
+                " ON sidecar.image_id = raw.image_id AND sidecar.detector = raw.detector"
+                " AND sidecar.kind = 'sidecar' AND sidecar.version = raw.version"
+                " AND sidecar.status NOT IN ('lost', 'conflict', 'removed')"
+                f" WHERE raw.id IN ({marks})",
+                some,
+            ):
+                found.setdefault(int(raw), set()).add(int(sidecar))
         return found
 
     def _in_archive(self, files: set[int]) -> set[int]:

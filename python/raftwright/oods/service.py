@@ -88,13 +88,12 @@ class Oods(Service):
             metrics=self.metrics,
         )
         self.task("role", self.role.keep)
+        self.visits = Visits(ledger, settings.name, self._open_ingester, define=settings.visits)
         self.task("ingest", self.ingesting.work, patience=300.0)
         if settings.archive:
             self._follow(ledger)
         self._take_in(ledger, cameras, teller)
-        if settings.visits:
-            self.visits = Visits(ledger, settings.name, self._open_ingester)
-            self.task("visits", functools.partial(self.visits.keep, active=lambda: self.active))
+        self.task("visits", functools.partial(self.visits.keep, active=lambda: self.active))
         self.task("retention", self._retain, patience=600.0)
         if settings.web is not None:
             from raftwright.oods.web.serving import WebServer
@@ -107,14 +106,18 @@ class Oods(Service):
     def _follow(self, ledger: Ledger) -> None:
         assert self.role is not None
         assert self.ingesting is not None
-        self.following = following = Following(ledger, self.settings, self.ingesting.wake)
+        assert self.visits is not None
+        visits = self.visits
+        self.following = following = Following(
+            ledger, self.settings, self.ingesting.wake, corrected=visits.correct
+        )
         self.chronicle = Chronicle(
             ledger,
             self.role.name,
             following.take,
             things=("file",),
             active=lambda: self.active,
-            settled=lambda: True,
+            settled=lambda: not visits.correcting,
         )
         self.task("chronicle", self.chronicle.read)
         self.task("sweep", lambda task: following.keep(task, lambda: self.active), patience=120.0)
@@ -257,7 +260,8 @@ class Oods(Service):
                 task.beat()
 
     def clean(self, task: Task) -> int:
-        """Removes what the rules say; how many files. Raises StorageError, NotFoundError."""
+        """Removes what the rules say; how many files. Raises StorageError, NotFoundError; RaftwrightError
+        for what cannot be deleted, when all else is done."""
         from raftwright.butler import open_repository
         from raftwright.oods.leaving import BATCH, Leaving
         from raftwright.oods.retention import Chooser
@@ -266,23 +270,26 @@ class Oods(Service):
         assert self.settings.retention is not None
         gone = 0
         with open_repository(self.settings.repository, writeable=True) as repository:
+            chooser = Chooser(self.ledger, self.settings, repository)
             leaving = Leaving(
                 self.ledger,
                 self.settings.name,
                 repository,
+                chooser.hindered,
                 empty_directories=self.settings.retention.empty_directories,
             )
-            leaving.resume()
-            choice = Chooser(self.ledger, self.settings, repository).choose()
-            for begin in range(0, len(choice.going), BATCH):
-                if task.stopping.is_set() or not self.active:
-                    break
-                some = choice.going[begin : begin + BATCH]
-                for why in dict.fromkeys(reason for _, reason in some):
-                    left = leaving.remove([row for row, reason in some if reason == why], why)
-                    gone += len(left)
-                    self._removed.add(len(left))
-                task.beat()
+            with leaving.alone():
+                leaving.resume()
+                choice = chooser.choose()
+                for begin in range(0, len(choice.going), BATCH):
+                    if task.stopping.is_set() or not self.active:
+                        break
+                    some = choice.going[begin : begin + BATCH]
+                    for why in dict.fromkeys(reason for _, reason in some):
+                        left = leaving.remove([row for row, reason in some if reason == why], why)
+                        gone += len(left)
+                        self._removed.add(len(left))
+                    task.beat()
         self.room_trouble = (
             f"{choice.why}, and {choice.lacking:,} bytes of what should go cannot: {choice.staying[0][1]}"
             if choice.lacking and choice.staying
@@ -292,6 +299,8 @@ class Oods(Service):
         )
         if gone:
             _log.info("%d files left the repository", gone)
+        if leaving.trouble:
+            raise RaftwrightError(leaving.trouble)
         return gone
 
     # -- what it tells
