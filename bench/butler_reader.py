@@ -6,8 +6,13 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import numpy as np
 from lsst.daf.butler import Butler, DatasetNotFoundError
@@ -22,8 +27,22 @@ def main() -> None:
     first, last, detectors = map(int, sys.argv[4:7])
     butler = Butler.from_config(repository, collections=collection, writeable=False)
     print(json.dumps({"event": "ready"}), flush=True)
-    for exposure in range(first, last + 1):
-        lacking, raws = set(range(detectors)), {}
+    told = threading.Lock()
+
+    def look(at: float, exposure: int, detector: int, raw: Any) -> None:
+        pixels = np.ascontiguousarray(raw.mosaic)
+        found = {"exposure": exposure, "detector": detector, "time": at, "crc": zlib.crc32(pixels)}
+        with told:
+            print(json.dumps({"event": "raw", "shape": pixels.shape, **found}), flush=True)
+
+    # Pixels are looked at by a thread, so that nobody who is late with them is late with the next image.
+    with ThreadPoolExecutor(1) as pool:
+        _read(butler, instrument, range(first, last + 1), detectors, partial(pool.submit, look))
+
+
+def _read(butler: Butler, instrument: str, exposures: range, detectors: int, got: Callable[..., Any]) -> None:
+    for exposure in exposures:
+        lacking = set(range(detectors))
         while lacking:
             for detector in sorted(lacking):
                 where = {"instrument": instrument, "exposure": exposure, "detector": detector}
@@ -31,13 +50,9 @@ def main() -> None:
                     raw = butler.get("raw", where)
                 except (DatasetNotFoundError, DataIdValueError):
                     break  # nor will the others be there
-                raws[detector] = (time.time(), raw)
+                got(time.time(), exposure, detector, raw)
                 lacking.discard(detector)
             time.sleep(PAUSE)
-        for detector, (at, raw) in raws.items():
-            pixels = np.ascontiguousarray(raw.mosaic)
-            told = {"exposure": exposure, "detector": detector, "time": at, "crc": zlib.crc32(pixels)}
-            print(json.dumps({"event": "raw", "shape": pixels.shape, **told}), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from oods_stand import Site, wait_for
-from small_raws import ended, forked
+from small_raws import SKY, document, ended, forked
 from typer.testing import CliRunner
 
 from raftwright.butler import Ingester, open_repository
@@ -274,3 +274,32 @@ def test_dead_letters_are_queued_again_by_word(site: Site) -> None:
     paths[0].write_bytes(content)
     assert service.obey("again", {}) == {"queued": 1}
     site.ingested(3, service)
+
+
+def test_a_header_that_came_late(site: Site) -> None:
+    """What the registry knows of an exposure by its name only it learns from the later sidecars, and then it
+    has a visit."""
+    from raftwright.rawfile.document import read_header_document
+    from raftwright.rawfile.later import write_later_sidecar
+
+    paths = site.image(header=None)
+    service = site.oods()
+    site.ingested(3, service)
+    before = exposure(site)
+    assert before.timespan is None
+    assert visits(site) == []
+    source = site.path / "header.yaml"
+    source.write_bytes(document(SKY))
+    for path in paths:
+        write_later_sidecar(path, read_header_document(source), source)
+    rebuild(site.ledger, site.raws.root)
+    wait_for(lambda: exposure(site).timespan is not None)
+    assert exposure(site).target_name == "ECDFS"
+    wait_for(lambda: visits(site))
+    each_once(site, 3)
+
+
+def exposure(site: Site) -> Any:
+    with open_repository(site.repo) as repository:
+        (found,) = repository.butler.query_dimension_records("exposure", instrument="LSSTCam")
+        return found

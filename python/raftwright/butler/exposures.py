@@ -158,6 +158,18 @@ class Exposures:
                 self._filters.add(_filter_key(each.records))
                 self._remember(key, each.records.translated, each.made)
 
+    def correct(self, files: Sequence[Found]) -> set[Key]:
+        """Adds what headers that came late tell of exposures that the registry knows by their names only;
+        which these are."""
+        self.learn(files)
+        keys = {key for key, pending in self._pending.items() if pending.replace}
+        if keys:
+            with self._butler.transaction():
+                self.insert(keys)
+            self.inserted(keys)
+        self._pending.clear()
+        return keys
+
     def _made(self, records: ExposureRecords) -> _Records:
         """The same as the registry will have them."""
         dimensions = self._butler.dimensions

@@ -135,6 +135,17 @@ class Ingester:
                 return self._outcome(_Entry(found, ref, "move", uri, True), "duplicate")
         return None
 
+    def correct(self, files: Sequence[Incoming]) -> set[tuple[str, int]]:
+        """After later sidecars came beside files that are ingested: (instrument, exposure) of those of which
+        more is known now. Raises StorageError."""
+        named = [identify(self._repository, number, incoming) for number, incoming in enumerate(files)]
+        found = [one for one in named if isinstance(one, Found)]
+        try:
+            return self._patiently(lambda: self._exposures.correct(found))
+        except BaseException:
+            self._exposures.forget()
+            raise
+
     def define_visits(self, exposures: Iterable[tuple[str, int]]) -> list[VisitOutcome]:
         """See `visits.define_visits`."""
         wanted = list(exposures)

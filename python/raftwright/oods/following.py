@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from raftwright.ledger.rows import IngestPlan
+from raftwright.rawfile.newest import sidecar_version
 from raftwright.transfer.naming import priority
 
 if TYPE_CHECKING:
@@ -29,25 +31,40 @@ _MISSING: Final = (
 
 class Following:
     """`take` is for the chronicle of the ledger; `sweep` is a task that looks at all files once, and then at
-    those that came since: what was not seen for any reason is found by it."""
+    those that came since: what was not seen for any reason is found by it. `corrected` gets numbers of images
+    whose headers came after their files."""
 
-    def __init__(self, ledger: Ledger, settings: Settings, planned: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        planned: Callable[[], None],
+        corrected: Callable[[set[int]], None],
+    ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._planned = planned
+        self._corrected = corrected
         self._swept = 0
         self.seen = 0
         """Files that became ingests here."""
 
     def take(self, rows: list[EventRow]) -> None:
         """What changed in the ledger."""
-        images = {
-            row.image_id
-            for row in rows
-            if row.thing == "file" and row.image_id is not None and row.detail.get("kind") == "raw"
-        }
-        if images:
-            self._plan_images(images)
+        raws: set[int] = set()
+        later: set[int] = set()
+        for row in rows:
+            if row.thing != "file" or row.image_id is None:
+                continue
+            kind = row.detail.get("kind")
+            if kind == "raw":
+                raws.add(row.image_id)
+            elif kind == "sidecar" and sidecar_version(Path(row.subject)) > 1:
+                later.add(row.image_id)
+        if raws:
+            self._plan_images(raws)
+        if later:
+            self._corrected(later)
 
     def forget(self) -> None:
         """The ledger is another than before: all of it is compared again."""

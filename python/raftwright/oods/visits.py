@@ -1,5 +1,6 @@
-"""Visits of what was ingested: tried until they are there. What nobody lived to define is found again by
-comparing ledger and repository, from the newest image back."""
+"""What the registry knows beyond files: visits of what was ingested, tried until they are there, and headers
+that came late. Visits that nobody lived to define are found again by comparing ledger and repository, from
+the newest image back."""
 
 from __future__ import annotations
 
@@ -29,12 +30,16 @@ _Exposures = set[tuple[str, int]]
 class Visits:
     """`keep` is its task; all else may be called by any thread."""
 
-    def __init__(self, ledger: Ledger, name: str, open_ingester: Callable[[], Ingester]) -> None:
+    def __init__(
+        self, ledger: Ledger, name: str, open_ingester: Callable[[], Ingester], *, define: bool = True
+    ) -> None:
+        self._define_any = define
         self._ledger = ledger
         self._name = name
         self._open = open_ingester
         self._wanted: _Exposures = set()
         self._in_hand: _Exposures = set()
+        self._late: set[int] = set()
         self._compare = False
         self._news = threading.Condition()
         self.trouble = ""
@@ -43,18 +48,30 @@ class Visits:
     def waiting(self) -> bool:
         """Whether some are to be defined."""
         with self._news:
-            return bool(self._wanted or self._in_hand or self._compare)
+            return bool(self._wanted or self._in_hand or self._late or self._compare)
+
+    @property
+    def correcting(self) -> bool:
+        """Whether late headers are still to be read."""
+        with self._news:
+            return bool(self._late)
+
+    def correct(self, images: set[int]) -> None:
+        """Numbers of images whose headers came after their files."""
+        with self._news:
+            self._late |= images
+            self._news.notify()
 
     def want(self, exposures: _Exposures) -> None:
         """(instrument, exposure) of what was ingested."""
         with self._news:
-            self._wanted |= exposures
+            self._wanted |= exposures if self._define_any else set()
             self._news.notify()
 
     def compare(self) -> None:
         """Look for those that somebody else left."""
         with self._news:
-            self._compare = True
+            self._compare = self._define_any
             self._news.notify()
 
     def wake(self) -> None:
@@ -68,18 +85,20 @@ class Visits:
         try:
             while not task.stopping.is_set():
                 with self._news:
-                    if not (self._wanted or self._compare):
+                    if not (self._wanted or self._late or self._compare):
                         self._news.wait(1.0)
                     self._in_hand, self._wanted = self._wanted, set()
-                    compare = self._compare
+                    late, compare = set(self._late), self._compare
                 task.beat()
-                if not (self._in_hand or compare) or not active():
+                if not (self._in_hand or late or compare) or not active():
                     self._put_back(self._in_hand)
                     task.wait(0.0 if active() else 1.0)
                     continue
                 left = set(self._in_hand)
                 try:
                     ingester = ingester or self._open()
+                    for image_id in sorted(late):
+                        left |= self._correct(ingester, image_id)
                     if compare:
                         self._look_back(ingester)
                     left = self._define(ingester, left)
@@ -102,7 +121,7 @@ class Visits:
 
     def _define(self, ingester: Ingester, wanted: _Exposures) -> _Exposures:
         """Gives those that want another try."""
-        if not wanted:
+        if not wanted or not self._define_any:
             return set()
         failed = [one for one in ingester.define_visits(sorted(wanted)) if one.state == "failed"]
         if failed:
@@ -110,6 +129,20 @@ class Visits:
         else:
             self.trouble = ""
         return {(one.instrument, one.exposure) for one in failed}
+
+    def _correct(self, ingester: Ingester, image_id: int) -> _Exposures:
+        """What is known of an exposure, from the sidecars that stand beside its files now."""
+        from raftwright.butler import Incoming
+
+        files = [
+            Incoming(path=row.path, obsid=row.obsid, detector=row.detector)
+            for row in self._ledger.ingests.of(image_id, self._name)
+            if row.kind == "raw" and row.state == "ingested"
+        ]
+        corrected = ingester.correct(files) if files else set()
+        with self._news:
+            self._late.discard(image_id)
+        return corrected
 
     def _look_back(self, ingester: Ingester) -> None:
         """Raises StorageError; then it is tried again."""
