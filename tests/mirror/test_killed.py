@@ -6,9 +6,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,11 @@ def contents_there(stand: Stand) -> set[bytes]:
                 (Path(directory) / name).read_bytes() for name in files if not name.startswith(".raftwright-")
             }
     return found
+
+
+def conflicts(stand: Stand) -> list[tuple[bytes, str]]:
+    with closing(sqlite3.connect(stand.manifest)) as run:
+        return run.execute("SELECT name, reason FROM entry WHERE state = 'conflict'").fetchall()
 
 
 @pytest.mark.parametrize("seed", [20261122, 7])
@@ -112,6 +119,7 @@ def test_killed_again_and_again(stand: Stand, seed: int) -> None:
                 assert content in ever[name], f"{name} has a content there that it never had"
         assert settled <= contents_there(stand), "a content is lost"
         settled |= {content for name, content in there.items()}
+        assert round_ > 4 or not conflicts(stand), "what it brought itself is strange to it"
         if round_ == 4:
             for path in stand.path.glob("manifest.db*"):
                 path.unlink()

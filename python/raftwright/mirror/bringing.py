@@ -71,7 +71,7 @@ class Bringer:
         with self.hold(entry) as now:
             if now is not None:
                 entry.far, entry.crc32c, entry.far_bytes = now.far, now.crc32c, now.far_bytes
-                entry.staged = now.staged
+                entry.staged, entry.sent = now.staged, now.sent
             try:
                 return self._bring(entry)
             except _OvertakenError:
@@ -115,6 +115,7 @@ class Bringer:
             if crc == entry.crc32c and entry.far == "there" and self._stamped(entry):
                 return Brought(verdict="mirrored", how="same", crc32c=crc)
             path = os.path.join(self._tree.root, entry.path) if self._by_path else f"/proc/self/fd/{file}"
+            self._manifest.sends(entry, crc)
             try:
                 return self._file(entry, Job(path=path, target=entry.path, bytes=size, crc32c=crc))
             except RefusedError:
@@ -188,7 +189,7 @@ class Bringer:
         there = self._far.sender.crc32c(entry.path)
         if there == job.crc32c:
             return self._far.sender.send(job).bytes  # which looks at it, and finds it there
-        why = "changed" if there == entry.crc32c else "strange"
+        why = "changed" if there == entry.crc32c or there in entry.sent.split() else "strange"
         if why == "strange" and self._settings.strange == "refuse":
             raise ConflictError(
                 f"{shown(entry.path)}: another content ({there}) has this name there, which this mirror did"
@@ -200,7 +201,7 @@ class Bringer:
         self._manifest.staged(entry, staged)
         sent = self._far.sender.send(Job(path=job.path, target=staged, bytes=job.bytes, crc32c=job.crc32c))
         self._mine(entry)
-        bytes = entry.far_bytes if why == "changed" else -1
+        bytes = entry.far_bytes if there == entry.crc32c else -1
         self._far.replace(staged, entry.path, self._wanted(entry, there, bytes, why))
         self._manifest.keep_version(entry.id)
         if self._far.sender.crc32c(entry.path) != job.crc32c:
@@ -299,15 +300,17 @@ class Bringer:
             return Brought(
                 verdict="skipped", reason=f"is a link that leads out of the tree, to {shown(text)}"
             )
-        crc = f"link-{hashlib.blake2b(os.fsencode(text), digest_size=8).hexdigest()}"
+        crc = _sum_of_link(text)
         if crc == entry.crc32c and entry.far == "there":
             return Brought(verdict="mirrored", how="same", crc32c=crc)
         self._clear_above(entry)
-        there = self._far.kind(entry.path)
+        self._manifest.sends(entry, crc)
+        there, standing = self._far.kind(entry.path), self._far.read_link(entry.path)
         if there == "directory":
             self._clear_directory(entry)
-        elif there != "none" and self._far.read_link(entry.path) != text:
-            if entry.far != "there":
+        elif there != "none" and standing != text:
+            ours = standing is not None and _sum_of_link(standing) in entry.sent.split()
+            if entry.far != "there" and not ours:
                 raise ConflictError(
                     f"{shown(entry.path)}: something else has this name there; it is left as it is"
                 )
@@ -316,6 +319,10 @@ class Bringer:
         if self._far.read_link(entry.path) != text:
             self._far.link(text, entry.path)
         return Brought(verdict="mirrored", how="link", crc32c=crc)
+
+
+def _sum_of_link(text: str) -> str:
+    return f"link-{hashlib.blake2b(os.fsencode(text), digest_size=8).hexdigest()}"
 
 
 def _leads_out(path: str, text: str) -> bool:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from raftwright.errors import FormatError, StorageError, UsageError
 from raftwright.ledger import tai
@@ -37,6 +37,8 @@ from raftwright.mirror.tables import (
 from raftwright.mirror.tree import Facts
 
 __all__ = ["Manifest"]
+
+_SENT: Final = 7
 
 
 class Manifest:
@@ -423,8 +425,9 @@ class Manifest:
         with self.transaction() as run:
             new = entry.crc32c != crc32c or entry.far != "there"
             run(
-                "UPDATE entry SET crc32c = ?, far = 'there', far_bytes = ?, staged = '', mirrored_tai = ?,"
-                " ingest = CASE WHEN ? THEN ? ELSE ingest END, ingest_tries = 0, ingest_due = 0 WHERE id = ?",
+                "UPDATE entry SET crc32c = ?, far = 'there', far_bytes = ?, staged = '', sent = '',"
+                " mirrored_tai = ?, ingest = CASE WHEN ? THEN ? ELSE ingest END, ingest_tries = 0,"
+                " ingest_due = 0 WHERE id = ?",
                 (crc32c, entry.facts.bytes, tai(), new, ingest, entry.id),
             )
             run(
@@ -464,6 +467,12 @@ class Manifest:
         """Its content is there no more under its name."""
         with self.transaction() as run:
             run("UPDATE entry SET far = ?, ingest = '' WHERE id = ?", (far, entry.id))
+
+    def sends(self, entry: Entry, crc32c: str) -> None:
+        """Says, before it is done, what will be sent; the last few that were said are kept."""
+        entry.sent = " ".join([*entry.sent.split()[-_SENT:], crc32c])
+        with self.transaction() as run:
+            run("UPDATE entry SET sent = ? WHERE id = ?", (entry.sent, entry.id))
 
     def staged(self, entry: Entry, name: str) -> None:
         """A new content may lie there."""

@@ -45,7 +45,7 @@ CREATE TABLE entry(
   tries INTEGER NOT NULL DEFAULT 0, busy INTEGER NOT NULL DEFAULT 0, still REAL NOT NULL DEFAULT 0,
   changed REAL NOT NULL,
   crc32c TEXT NOT NULL DEFAULT '', far TEXT NOT NULL DEFAULT '', far_bytes INTEGER NOT NULL DEFAULT 0,
-  staged TEXT NOT NULL DEFAULT '',
+  staged TEXT NOT NULL DEFAULT '', sent TEXT NOT NULL DEFAULT '',
   found_tai REAL NOT NULL, mirrored_tai REAL, gone_tai REAL, gone REAL,
   ingest TEXT NOT NULL DEFAULT '', ingest_reason TEXT NOT NULL DEFAULT '', ingest_tries INTEGER NOT NULL
   DEFAULT 0,
@@ -106,6 +106,8 @@ class Entry(msgspec.Struct, kw_only=True):
     far_bytes: int
     staged: str
     """Where at the far side a new content may lie that is to take the place of another."""
+    sent: str
+    """Sums of what was about to be sent since it was mirrored last: it may be there, and is ours."""
     ingest: str
     ingest_tries: int
     priority: int
@@ -128,9 +130,8 @@ class Version(msgspec.Struct, kw_only=True):
 
 ENTRY: Final = (
     "entry.id, entry.directory, directory.path, entry.name, entry.kind, entry.inode, entry.bytes,"
-    " entry.mtime,"
-    " entry.ctime, entry.state, entry.tries, entry.busy, entry.still, entry.changed, entry.crc32c, entry.far,"
-    " entry.far_bytes, entry.staged, entry.ingest, entry.ingest_tries, entry.priority"
+    " entry.mtime, entry.ctime, entry.state, entry.tries, entry.busy, entry.still, entry.changed,"
+    " entry.crc32c, entry.far, entry.far_bytes, entry.staged, entry.ingest, entry.ingest_tries, entry.priority, entry.sent"
     " FROM entry JOIN directory ON directory.id = entry.directory"
 )
 
@@ -153,6 +154,7 @@ def entry_of(row: Sequence[Any]) -> Entry:
         ingest=row[18],
         ingest_tries=row[19],
         priority=row[20],
+        sent=row[21],
     )
 
 
