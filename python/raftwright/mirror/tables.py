@@ -34,9 +34,8 @@ VERSION: Final = 1
 DDL: Final = """
 CREATE TABLE word(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE directory(
-  id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, dev INTEGER NOT NULL, inode INTEGER NOT
-  NULL,
-  mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, print BLOB NOT NULL, trusted INTEGER NOT NULL);
+  id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, dev INTEGER NOT NULL,
+  inode INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, print BLOB NOT NULL, trusted INTEGER NOT NULL);
 CREATE TABLE entry(
   id INTEGER PRIMARY KEY, directory INTEGER NOT NULL REFERENCES directory(id), name BLOB NOT NULL,
   kind TEXT NOT NULL, inode INTEGER NOT NULL, bytes INTEGER NOT NULL, mtime INTEGER NOT NULL,
@@ -47,9 +46,8 @@ CREATE TABLE entry(
   crc32c TEXT NOT NULL DEFAULT '', far TEXT NOT NULL DEFAULT '', far_bytes INTEGER NOT NULL DEFAULT 0,
   staged TEXT NOT NULL DEFAULT '', sent TEXT NOT NULL DEFAULT '',
   found_tai REAL NOT NULL, mirrored_tai REAL, gone_tai REAL, gone REAL,
-  ingest TEXT NOT NULL DEFAULT '', ingest_reason TEXT NOT NULL DEFAULT '', ingest_tries INTEGER NOT NULL
-  DEFAULT 0,
-  ingest_due REAL NOT NULL DEFAULT 0,
+  ingest TEXT NOT NULL DEFAULT '', ingest_reason TEXT NOT NULL DEFAULT '',
+  ingest_tries INTEGER NOT NULL DEFAULT 0, ingest_due REAL NOT NULL DEFAULT 0,
   UNIQUE(directory, name));
 CREATE INDEX entry_due ON entry(priority, due) WHERE state = 'waiting';
 CREATE INDEX entry_state ON entry(state);
@@ -58,9 +56,8 @@ CREATE INDEX entry_gone ON entry(gone) WHERE state = 'gone' AND far = 'there';
 CREATE INDEX entry_changed ON entry(changed);
 CREATE INDEX entry_ingest ON entry(ingest, ingest_due) WHERE ingest <> '';
 CREATE TABLE version(
-  id INTEGER PRIMARY KEY, entry INTEGER NOT NULL, number INTEGER NOT NULL, target BLOB NOT NULL, bytes
-  INTEGER NOT NULL,
-  crc32c TEXT NOT NULL, why TEXT NOT NULL, state TEXT NOT NULL, kept_tai REAL NOT NULL, kept REAL NOT NULL,
+  id INTEGER PRIMARY KEY, entry INTEGER NOT NULL, number INTEGER NOT NULL, target BLOB NOT NULL,
+  bytes INTEGER NOT NULL, crc32c TEXT NOT NULL, why TEXT NOT NULL, state TEXT NOT NULL, kept_tai REAL NOT NULL, kept REAL NOT NULL,
   removed_tai REAL, UNIQUE(entry, number));
 CREATE INDEX version_kept ON version(why, state, kept);
 CREATE TABLE log(path BLOB PRIMARY KEY, offset INTEGER NOT NULL, head BLOB NOT NULL) WITHOUT ROWID;
@@ -131,7 +128,8 @@ class Version(msgspec.Struct, kw_only=True):
 ENTRY: Final = (
     "entry.id, entry.directory, directory.path, entry.name, entry.kind, entry.inode, entry.bytes,"
     " entry.mtime, entry.ctime, entry.state, entry.tries, entry.busy, entry.still, entry.changed,"
-    " entry.crc32c, entry.far, entry.far_bytes, entry.staged, entry.ingest, entry.ingest_tries, entry.priority, entry.sent"
+    " entry.crc32c, entry.far, entry.far_bytes, entry.staged, entry.ingest, entry.ingest_tries,"
+    " entry.priority, entry.sent"
     " FROM entry JOIN directory ON directory.id = entry.directory"
 )
 
