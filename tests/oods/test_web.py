@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -16,9 +17,10 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from oods_stand import Site
+from oods_stand import Site, wait_for
 
 from raftwright.errors import FormatError, StorageError
+from raftwright.oods.web import previews, serving
 from raftwright.oods.web.catalogue import Catalogue
 from raftwright.oods.web.previews import BusyError, Previews
 from raftwright.oods.web.serving import WebServer
@@ -317,3 +319,99 @@ def _run(operation: Any, most: int, asked: dict[str, int]) -> None:
         case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
     ask()
+
+
+def test_a_link_leads_nowhere(client: Client, filled: Site) -> None:
+    """Whoever can write into the archive cannot have files of others read."""
+    secret = filled.path / "secret.json"
+    secret.write_text('{"password": "x"}')
+    path = Path(filled.rows("ingested")[0].path)
+    path.with_suffix(".json").unlink()
+    path.with_suffix(".json").symlink_to(secret)
+    where = f"/images/{OBSID}/R22_S10"
+    assert "password" not in client.get(f"{where}/header").json
+    path.unlink()
+    path.symlink_to(secret)
+    for what in ("file", "header", "preview.png"):
+        answer = client.get(f"{where}/{what}")
+        assert (answer.status, answer.json["error"]) == (404, True)
+        assert b"password" not in answer.body
+
+
+def test_who_connects_and_asks_nothing_holds_no_place(filled: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_HEAD", 1.0)
+    monkeypatch.setattr(serving, "_LOOK", 0.1)
+    server = WebServer(filled.ledger, "oods", Web(requests=4))
+    client = Client(server)
+    host, port = client.host.split(":")
+    held = [socket.create_connection((host, int(port)), timeout=10) for _ in range(6)]
+    held[0].sendall(b"GET / HTTP/1.1\r\n")  # and never a second line
+    assert client.get("/").status == 503
+    for one in held:
+        while one.recv(1000):
+            pass
+        one.close()
+    assert client.get("/").status == 200
+    server.close()
+    alone = WebServer(filled.ledger, "oods", Web(requests=1))
+    assert Client(alone).get("/").status == 200, "one at a time is one"
+    alone.close()
+
+
+def test_who_does_not_take_the_answer_is_let_go(filled: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_UNREAD", 1.0)
+    monkeypatch.setattr(serving, "_LOOK", 0.1)
+    path = Path(filled.rows("ingested")[0].path)
+    with path.open("ab") as stream:
+        stream.truncate(100_000_000)
+    server = WebServer(filled.ledger, "oods", Web())
+    client = Client(server)
+    host, port = client.host.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as held:
+        held.sendall(f"GET /images/{OBSID}/R22_S10/file HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        time.sleep(2.5)
+        got = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := held.recv(1 << 20):
+                got += len(piece)
+        assert got < 100_000_000
+    server.close()
+
+
+def test_a_header_that_is_no_json_of_the_rules(client: Client, filled: Site) -> None:
+    path = Path(filled.rows("ingested")[0].path).with_suffix(".json")
+    for content in ('{"A": NaN}', '{"A": 1e999}', "[1]", "{", "[" * 100_000, '{"A": "\\ud800"}'):
+        path.write_text(content)
+        answer = client.get(f"/images/{OBSID}/R22_S10/header")
+        assert answer.headers["content-type"] == "application/json", content[:20]
+        assert answer.status == 200 or answer.json["error"], content[:20]
+
+
+def test_pictures_hold_no_lists_up(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a picture holds a thread that answers others: few may."""
+    ends = threading.Event()
+
+    def slow(*_: Any) -> bytes:
+        ends.wait(20)
+        return b""
+
+    monkeypatch.setattr(previews, "_draw", slow)
+    codes: list[int] = []
+    asking = [
+        threading.Thread(
+            target=lambda n=n: codes.append(
+                client.get(f"/images/{OBSID}/R22_S10/preview.png?side={100 + n}").status
+            )
+        )
+        for n in range(50)
+    ]
+    for one in asking:
+        one.start()
+    wait_for(lambda: len(codes) >= 40, 8.0)
+    began = time.monotonic()
+    assert client.get(f"/images/{OBSID}").status == 200
+    assert time.monotonic() - began < 5.0
+    ends.set()
+    for one in asking:
+        one.join(30)
+    assert sorted(set(codes)) == [200, 503]

@@ -10,6 +10,7 @@ import msgspec
 
 from raftwright._version import __version__
 from raftwright.errors import (
+    FormatError,
     MissingExtraError,
     NotFoundError,
     RaftwrightError,
@@ -199,6 +200,10 @@ def _explain(app: FastAPI) -> None:
             return answer
         return _problem(500, str(error))
 
+    @app.exception_handler(Exception)  # a fault of ours; the log has it
+    async def fault(request: Request, error: Exception) -> Response:  # noqa: ARG001
+        return _problem(500, f"a fault of the server: {type(error).__name__}; its log says more")
+
 
 # -- answers
 
@@ -255,9 +260,17 @@ def _add_listing(app: FastAPI, catalogue: Catalogue) -> None:
 
 
 def _add_files(app: FastAPI, catalogue: Catalogue) -> None:
-    @app.get("/images/{obsid}/{detector}/header", summary="The header, as the sidecar has it")
-    def header(obsid: Obsid, detector: Detector) -> dict[str, Any]:
-        return dict(header_of(catalogue.file(obsid, detector)))
+    @app.get(
+        "/images/{obsid}/{detector}/header",
+        summary="The header, as the sidecar has it",
+        response_model=dict[str, Any],
+    )
+    def header(obsid: Obsid, detector: Detector) -> Response:
+        found = dict(header_of(catalogue.file(obsid, detector)))
+        try:
+            return _json(found)
+        except UnicodeEncodeError:
+            raise FormatError(f"{obsid} {detector}: the header has text that is no Unicode") from None
 
     @app.get(
         "/images/{obsid}/{detector}/file",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -110,9 +111,17 @@ def path_of(row: IngestRow) -> Path:
     if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
         raise NotFoundError(f"{uri}: is not on this machine; read it there")
     path = Path(unquote(parts.path))
-    if not os.path.isfile(path):
+    if not _is_file(path):
         raise NotFoundError(f"{path}: is not there any more")
     return path
+
+
+def _is_file(path: Path) -> bool:
+    """Not so for a link, which may lead anywhere."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def header_of(row: IngestRow) -> Mapping[str, Any]:
@@ -126,7 +135,7 @@ def header_of(row: IngestRow) -> Mapping[str, Any]:
 
     path = path_of(row)
     _, beside = newest_sidecar(path)
-    if beside.is_file():
+    if _is_file(beside):
         return read_json(beside)
     return dict(open_raw(path, threads=1).header)
 

@@ -23,6 +23,9 @@ __all__ = ["BusyError", "Previews"]
 _MOST_BIN: Final = 64
 _WAIT: Final = 10.0
 """Seconds to wait for a turn."""
+_MOST_WAITING: Final = 4
+"""For each that is drawn: who waits holds a thread, and lists are answered by the same ones."""
+_BUSY: Final = "many pictures are being drawn; come again in a moment"
 
 
 class BusyError(RaftwrightError):
@@ -34,6 +37,7 @@ class Previews:
 
     def __init__(self, at_a_time: int, remembered: int) -> None:
         self._turns = threading.BoundedSemaphore(at_a_time)
+        self._places = threading.BoundedSemaphore((1 + _MOST_WAITING) * at_a_time)
         self._limit = remembered
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
@@ -51,12 +55,17 @@ class Previews:
             if known is not None:
                 self._kept.move_to_end(key)
                 return known
-        if not self._turns.acquire(timeout=_WAIT):
-            raise BusyError("many pictures are being drawn; come again in a moment")
+        if not self._places.acquire(blocking=False):
+            raise BusyError(_BUSY)
         try:
-            drawn = _draw(paths, title, side)
+            if not self._turns.acquire(timeout=_WAIT):
+                raise BusyError(_BUSY)
+            try:
+                drawn = _draw(paths, title, side)
+            finally:
+                self._turns.release()
         finally:
-            self._turns.release()
+            self._places.release()
         with self._lock:
             if key not in self._kept and len(drawn) <= self._limit:
                 self._kept[key] = drawn

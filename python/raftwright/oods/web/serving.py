@@ -13,6 +13,7 @@ from raftwright.errors import MissingExtraError, StorageError
 
 try:
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 except ImportError as error:
     raise MissingExtraError(
         "the OODS over HTTP needs uvicorn; install it with `pip install 'raftwright[web]'`"
@@ -30,6 +31,11 @@ __all__ = ["WebServer"]
 
 _START: Final = 10.0
 _END: Final = 5.0
+_HEAD: Final = 10.0
+"""Seconds that a connection may take until it has asked something whole."""
+_UNREAD: Final = 60.0
+"""Seconds for which who asked may take nothing of the answer."""
+_LOOK: Final = 1.0
 
 
 class WebServer:
@@ -48,7 +54,8 @@ class WebServer:
             app,
             log_config=None,
             access_log=False,
-            limit_concurrency=web.requests,
+            http=_Patience,
+            limit_concurrency=web.requests + 1,  # below it are those that are answered
             timeout_keep_alive=15,
             timeout_graceful_shutdown=int(_END),
             h11_max_incomplete_event_size=64 << 10,
@@ -82,6 +89,32 @@ class WebServer:
             self._server.force_exit = True
             self.thread.join(_END)
         self._socket.close()
+
+
+class _Patience(H11Protocol):
+    """Lets go of who connects and asks nothing, asks byte by byte, or does not take the answer: each holds
+    one of the few places."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._since, self._unread = self.loop.time(), 0
+        self._look = self.loop.call_later(_LOOK, self._patience)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._look.cancel()
+        super().connection_lost(exc)
+
+    def _patience(self) -> None:
+        now, unread = self.loop.time(), self.transport.get_write_buffer_size()
+        cycle: Any = self.cycle  # None until something is asked
+        answered = cycle is not None and not cycle.response_complete
+        if (answered and not unread) or unread != self._unread:
+            self._since = now
+        self._unread = unread
+        if now - self._since > (_UNREAD if unread else _HEAD):
+            self.transport.abort()
+            return
+        self._look = self.loop.call_later(_LOOK, self._patience)
 
 
 class _Server(uvicorn.Server):
