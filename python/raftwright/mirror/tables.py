@@ -35,7 +35,8 @@ DDL: Final = """
 CREATE TABLE word(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE directory(
   id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, dev INTEGER NOT NULL,
-  inode INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, print BLOB NOT NULL, trusted INTEGER NOT NULL);
+  inode INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL, print BLOB NOT NULL,
+  trusted INTEGER NOT NULL);
 CREATE TABLE entry(
   id INTEGER PRIMARY KEY, directory INTEGER NOT NULL REFERENCES directory(id), name BLOB NOT NULL,
   kind TEXT NOT NULL, inode INTEGER NOT NULL, bytes INTEGER NOT NULL, mtime INTEGER NOT NULL,
@@ -57,7 +58,8 @@ CREATE INDEX entry_changed ON entry(changed);
 CREATE INDEX entry_ingest ON entry(ingest, ingest_due) WHERE ingest <> '';
 CREATE TABLE version(
   id INTEGER PRIMARY KEY, entry INTEGER NOT NULL, number INTEGER NOT NULL, target BLOB NOT NULL,
-  bytes INTEGER NOT NULL, crc32c TEXT NOT NULL, why TEXT NOT NULL, state TEXT NOT NULL, kept_tai REAL NOT NULL, kept REAL NOT NULL,
+  bytes INTEGER NOT NULL, crc32c TEXT NOT NULL, why TEXT NOT NULL, state TEXT NOT NULL,
+  kept_tai REAL NOT NULL, kept REAL NOT NULL,
   removed_tai REAL, UNIQUE(entry, number));
 CREATE INDEX version_kept ON version(why, state, kept);
 CREATE TABLE log(path BLOB PRIMARY KEY, offset INTEGER NOT NULL, head BLOB NOT NULL) WITHOUT ROWID;
