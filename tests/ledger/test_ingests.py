@@ -373,6 +373,26 @@ def test_what_is_pinned_or_tagged_stays(ledger: Ledger) -> None:
     assert ledger.ingests.pin(dayobs=20261123) == 0
 
 
+def test_what_comes_later_of_a_pinned_image_is_pinned(ledger: Ledger) -> None:
+    """A repaired file has the dataset of the one that it replaces: with it the pinned one would go."""
+    one, two = ingested(ledger, 1), ingested(ledger, 2)
+    ledger.ingests.pin(image_ids=[one[0].image_id])
+    ledger.ingests.pin(ids=[two[0].id])
+
+    def later(row: IngestRow, detector: str) -> int:
+        plan = IngestPlan(
+            image_id=row.image_id, repository=REPO, path=f"{row.path}.{detector}.v2", detector=detector
+        )
+        assert ledger.ingests.plan([plan]) == 1
+        return ledger.ingests.by_path(REPO, plan.path)[0].pinned
+
+    assert later(one[0], one[0].detector) == 1
+    assert later(one[0], "R99_S99") == 1, "all of it is pinned"
+    assert later(two[0], two[0].detector) == 1
+    assert later(two[1], two[1].detector) == 0
+    assert later(two[1], "R99_S99") == 0
+
+
 def test_the_oldest_by_observation_and_by_ingest(ledger: Ledger) -> None:
     """D132: an image of long ago that is ingested now is old, or new, as is asked for."""
     old, new = take(ledger, facts_of(1)), take(ledger, facts_of(2))

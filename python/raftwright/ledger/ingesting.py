@@ -61,7 +61,8 @@ class IngestQueue:
 
     def plan(self, plans: Iterable[IngestPlan]) -> int:
         """Enters what is to be ingested; how many are new. The same path with the same sum is not planned
-        twice for a repository, whatever became of it."""
+        twice for a repository, whatever became of it. What comes of a pinned image, or of a pinned
+        detector, is pinned too."""
         listed = list(plans)
 
         def work(transaction: Transaction) -> int:
@@ -96,14 +97,15 @@ class IngestQueue:
         transaction: Transaction, plans: Sequence[IngestPlan], moment: float, observed: float
     ) -> int:
         columns = IngestPlan.__struct_fields__
+        pinned = _pinned_in(transaction, plans[0].repository, plans[0].image_id)
         rows = []
         for plan in plans:
             values = {name: getattr(plan, name) for name in columns}
             values["path"] = clean(plan.path)
             if plan.observed_tai is None:
                 values["observed_tai"] = observed
-            rows.append((*values.values(), moment))
-        return transaction.insert("ingest", (*columns, "queued_tai"), rows)
+            rows.append((*values.values(), moment, int("" in pinned or plan.detector in pinned)))
+        return transaction.insert("ingest", (*columns, "queued_tai", "pinned"), rows)
 
     # -- the queue of a repository
 
@@ -383,6 +385,19 @@ class IngestQueue:
             return done
 
         return self._database.change(work)
+
+
+def _pinned_in(transaction: Transaction, repository: str, image_id: int) -> set[str]:
+    """Detectors of an image that are pinned, so that what comes of them later is too: another version shares
+    its dataset with the one before. `""` is among them where all is pinned that there is of the image."""
+    if not image_id:
+        return set()
+    there = transaction.rows(
+        "SELECT DISTINCT detector, pinned FROM ingest WHERE image_id = ? AND repository = ?",
+        (image_id, repository),
+    )
+    pinned = {str(detector) for detector, is_pinned in there if is_pinned} - {""}
+    return pinned | {""} if there and all(is_pinned for _, is_pinned in there) else pinned
 
 
 def lock_images_in(transaction: Transaction, image_ids: Collection[int]) -> None:
