@@ -80,9 +80,15 @@ class Scanning:
         self._done: dict[str, int] = {}
         """Directories without others in them in which nothing is left to do, and their times."""
         self.trouble = ""
+        self._growing = 0
         self.waiting = 0
-        """Files that are not whole yet."""
+        """Files that were not whole when it looked last."""
         self.looks = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has looked, and nothing there is still growing; or cannot look."""
+        return bool(self.trouble) or (self.looks > 0 and not self.waiting)
 
     def keep(self, task: Task, active: Callable[[], bool]) -> None:
         """Looks from time to time. The task."""
@@ -106,7 +112,7 @@ class Scanning:
         taken = 0
         whole: list[Arrived] = []
         met: set[str] = set()
-        self.waiting = 0
+        self._growing = 0
         for path, status in self._files(self._directory.path, 0, met):
             if task is not None:
                 task.beat()
@@ -121,6 +127,7 @@ class Scanning:
         taken += self._take(whole)
         for gone in set(self._seen) - met:
             del self._seen[gone]
+        self.waiting = self._growing
         self.looks += 1
         return taken
 
@@ -191,10 +198,10 @@ class Scanning:
             return None
         quiet = now - seen.since
         if quiet < self._directory.settle and not sidecar_path(Path(path)).is_file():
-            self.waiting += 1
+            self._growing += 1
             return None
         if seen.tried and quiet < self._directory.patience:
-            self.waiting += 1
+            self._growing += 1
             return None
         try:
             if (whole := self._whole(path, signature)) is not None or seen.settled:
@@ -209,7 +216,7 @@ class Scanning:
                 seen.settled = seen.aside = True
                 self._set_aside(path, str(error).removeprefix(f"{path}: "))
                 return None
-        self.waiting += 1
+        self._growing += 1
         return None
 
     def _refusal(self, path: str, status: os.stat_result) -> str:

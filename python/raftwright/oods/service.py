@@ -328,8 +328,10 @@ class Oods(Service):
         if not self.active:
             return True
         waiting = self.ledger.ingests.counts(self.settings.name, done=False).get(self.settings.name, {})
-        visits = self.visits is not None and self.visits.waiting
-        return not (waiting.get("queued") or waiting.get("ingesting") or visits)
+        if self.visits is not None and self.visits.waiting:
+            return False
+        settled = all(scan.settled for scan in self.scans)
+        return settled and not (waiting.get("queued") or waiting.get("ingesting"))
 
     def problems(self) -> list[str]:
         """See `Service`."""

@@ -101,7 +101,11 @@ class Visits:
                         left |= self._correct(ingester, image_id)
                     if compare:
                         self._look_back(ingester)
-                    left = self._define(ingester, left)
+                    left, reason = self._define(ingester, left)
+                    if reason:
+                        self._say(reason)
+                    else:
+                        self.trouble = ""
                 except RaftwrightError as error:
                     self._say(str(error))
                     if ingester is not None:
@@ -119,16 +123,13 @@ class Visits:
             self._wanted |= left
             self._in_hand = set()
 
-    def _define(self, ingester: Ingester, wanted: _Exposures) -> _Exposures:
-        """Gives those that want another try."""
+    def _define(self, ingester: Ingester, wanted: _Exposures) -> tuple[_Exposures, str]:
+        """Gives those that want another try, and why."""
         if not wanted or not self._define_any:
-            return set()
+            return set(), ""
         failed = [one for one in ingester.define_visits(sorted(wanted)) if one.state == "failed"]
-        if failed:
-            self._say(f"exposure {failed[0].exposure}: {failed[0].reason}")
-        else:
-            self.trouble = ""
-        return {(one.instrument, one.exposure) for one in failed}
+        reason = f"exposure {failed[0].exposure}: {failed[0].reason}" if failed else ""
+        return {(one.instrument, one.exposure) for one in failed}, reason
 
     def _correct(self, ingester: Ingester, image_id: int) -> _Exposures:
         """What is known of an exposure, from the sidecars that stand beside its files now."""
