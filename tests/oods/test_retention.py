@@ -19,7 +19,7 @@ from raftwright.cli import main
 from raftwright.errors import FormatError
 from raftwright.ledger import IngestRow, Ledger, open_ledger, tai
 from raftwright.ledger.rebuilding import rebuild
-from raftwright.oods import Oods, Places, leaving
+from raftwright.oods import Oods, Places, leaving, retention
 from raftwright.oods.leaving import Leaving
 from raftwright.oods.retention import Choice, Chooser, Space
 from raftwright.oods.settings import Retention, Rule, Settings
@@ -506,6 +506,22 @@ def test_hard_links_and_other_file_systems_make_no_room(site: Site) -> None:
     assert "hard link" in choice.staying[0][1]
     elsewhere = Retention(high_water=0.5, low_water=0.4, copies=2, disk="/proc")
     assert "another file system" in chosen(site, elsewhere, Space(1000, 900)).staying[0][1]
+
+
+def test_a_backlog_leaves_some_at_a_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is chosen at a time is bounded, however much is old."""
+    for number in (1, 2):
+        site.image(number)
+    site.ingested(6)
+    site.started[0].stop()
+    copied(site, "a", "vault")
+    monkeypatch.setattr(retention, "_PAGE", 1)
+    with open_repository(site.repo) as repository:
+        assert len(Chooser(site.ledger, settings(site, OLD), repository).choose(most=2).going) == 2
+    monkeypatch.setattr("raftwright.oods.service._MOST_LEAVING", 2)
+    site.oods(retention=OLD)
+    wait_for(lambda: {row.state for row in site.rows()} == {"removed"})
+    consistent(site)
 
 
 def test_rules_that_make_no_sense() -> None:

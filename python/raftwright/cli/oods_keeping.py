@@ -40,7 +40,7 @@ def retention(
 
     With --dry-run it is told what exactly would go, and what would stay and why. Nothing goes that is pinned
     or tagged, or of which the ledger does not know the copies that are required elsewhere. Exit code 5 where
-    room is needed and cannot be made.
+    room is needed and cannot be made, or a file cannot be deleted.
     """
     del json
     console.command = "oods retention"

@@ -93,8 +93,11 @@ class Chooser:
         self._rules: Retention = settings.retention
         self._repository = repository
 
-    def choose(self, space: Space | None = None, now: float | None = None) -> Choice:
-        """What is to leave now; `space` and `now` (TAI) for those who ask what would be.
+    def choose(
+        self, space: Space | None = None, now: float | None = None, *, most: int | None = None
+    ) -> Choice:
+        """What is to leave now; `space` and `now` (TAI) for those who ask what would be. No more than `most`
+        and a page of it: then there may be more, and what is lacking is not told.
 
         Raises StorageError.
         """
@@ -103,11 +106,13 @@ class Chooser:
         chosen: set[int] = set()
         looked: set[int] = set()
         for number, rule in enumerate(self._rules.rules):
-            self._by_age(choice, chosen, looked, rule, self._rules.rules[:number], at)
+            self._by_age(choice, chosen, looked, rule, self._rules.rules[:number], at, most)
+            if most is not None and len(choice.going) >= most:
+                return choice
         need = self._need(space, choice.bytes)
         if need is not None:
             choice.why = need.why
-            self._by_room(choice, chosen, looked, need, at)
+            self._by_room(choice, chosen, looked, need, at, most)
         return choice
 
     # -- by age
@@ -120,8 +125,11 @@ class Chooser:
         rule: Rule,
         before: Sequence[Rule],
         at: float,
+        most: int | None,
     ) -> None:
         for page in self._pages(rule.by, at - rule.older_than):
+            if most is not None and len(choice.going) >= most:
+                return
             mine = [row for row in page if _says(rule, row) and not any(_says(one, row) for one in before)]
             looked.update(row.id for row in mine)
             why = f"{rule.by} more than {rule.older_than / 86400:g} d ago"
@@ -176,7 +184,15 @@ class Chooser:
         """Directory whose file system the water marks mean."""
         return self._rules.disk or self._settings.repository
 
-    def _by_room(self, choice: Choice, chosen: set[int], looked: set[int], need: Need, at: float) -> None:
+    def _by_room(
+        self,
+        choice: Choice,
+        chosen: set[int],
+        looked: set[int],
+        need: Need,
+        at: float,
+        most: int | None,
+    ) -> None:
         left = need.bytes
         for page in self._pages(self._rules.by, at):
             mine = [row for row in page if row.id not in chosen and row.id not in looked]
@@ -189,7 +205,7 @@ class Chooser:
                     choice.going.append((row, need.why))
                     choice.bytes += row.bytes
                     left -= row.bytes
-            if left <= 0:
+            if left <= 0 or (most is not None and len(choice.going) >= most):
                 return
         choice.lacking = max(0, left)
 

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from raftwright.errors import NotFoundError, RaftwrightError, UsageError
 from raftwright.ledger import open_ledger
@@ -24,7 +24,8 @@ from raftwright.service.role import Role
 if TYPE_CHECKING:
     from raftwright.butler import Ingester, Repository
     from raftwright.camera import Camera
-    from raftwright.ledger import Ledger
+    from raftwright.ledger import IngestRow, Ledger
+    from raftwright.oods.leaving import Leaving
     from raftwright.oods.notified import Intake, Topic
     from raftwright.oods.scanning import Scanning
     from raftwright.oods.web.serving import WebServer
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "Oods"]
 
 _log = logging.getLogger("raftwright.oods")
+
+_MOST_LEAVING: Final = 10_000
+"""Files that are chosen to leave at a time."""
 
 
 class Oods(Service):
@@ -263,7 +267,7 @@ class Oods(Service):
         """Removes what the rules say; how many files. Raises StorageError, NotFoundError; RaftwrightError
         for what cannot be deleted, when all else is done."""
         from raftwright.butler import open_repository
-        from raftwright.oods.leaving import BATCH, Leaving
+        from raftwright.oods.leaving import Leaving
         from raftwright.oods.retention import Chooser
 
         assert self.ledger is not None
@@ -280,16 +284,13 @@ class Oods(Service):
             )
             with leaving.alone():
                 leaving.resume()
-                choice = chooser.choose()
-                for begin in range(0, len(choice.going), BATCH):
-                    if task.stopping.is_set() or not self.active:
+                while True:
+                    choice = chooser.choose(most=_MOST_LEAVING)
+                    left = self._let_go(leaving, choice.going, task)
+                    gone += left
+                    ended = task.stopping.is_set() or not self.active
+                    if ended or not left or len(choice.going) < _MOST_LEAVING:
                         break
-                    some = choice.going[begin : begin + BATCH]
-                    for why in dict.fromkeys(reason for _, reason in some):
-                        left = leaving.remove([row for row, reason in some if reason == why], why)
-                        gone += len(left)
-                        self._removed.add(len(left))
-                    task.beat()
         self.room_trouble = (
             f"{choice.why}, and {choice.lacking:,} bytes of what should go cannot: {choice.staying[0][1]}"
             if choice.lacking and choice.staying
@@ -301,6 +302,22 @@ class Oods(Service):
             _log.info("%d files left the repository", gone)
         if leaving.trouble:
             raise RaftwrightError(leaving.trouble)
+        return gone
+
+    def _let_go(self, leaving: Leaving, going: Sequence[tuple[IngestRow, str]], task: Task) -> int:
+        """Removes what was chosen, until it is to stop; how many went."""
+        from raftwright.oods.leaving import BATCH
+
+        gone = 0
+        for begin in range(0, len(going), BATCH):
+            if task.stopping.is_set() or not self.active:
+                break
+            some = going[begin : begin + BATCH]
+            for why in dict.fromkeys(reason for _, reason in some):
+                left = leaving.remove([row for row, reason in some if reason == why], why)
+                gone += len(left)
+                self._removed.add(len(left))
+            task.beat()
         return gone
 
     # -- what it tells
