@@ -14,7 +14,7 @@ import pytest
 from oods_stand import Site, wait_for
 from small_raws import ended, forked
 
-from raftwright.butler import Repository, open_repository
+from raftwright.butler import Incoming, Ingester, Repository, open_repository
 from raftwright.cli import main
 from raftwright.errors import FormatError
 from raftwright.ledger import IngestRow, Ledger, open_ledger, tai
@@ -334,8 +334,6 @@ def test_an_older_version_leaves_alone(site: Site) -> None:
     new.write_bytes(old.read_bytes())
     new.with_suffix(".json").write_bytes(old.with_suffix(".json").read_bytes())
     (row,) = [row for row in site.rows("ingested") if row.path == str(old)]
-    from raftwright.butler import Incoming, Ingester
-
     with open_repository(site.repo, writeable=True) as repository:
         (outcome,) = Ingester(repository).ingest([Incoming.of(str(new))])
         assert outcome.state == "ingested"
@@ -344,6 +342,30 @@ def test_an_older_version_leaves_alone(site: Site) -> None:
         assert leave.remove([row], "replaced") == [row]
     assert not old.exists()
     assert new.exists()
+    assert row.dataset_id in datasets(site)
+
+
+def test_a_newer_file_that_comes_while_the_older_leaves(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dataset has the newer file by then: it stays in the registry."""
+    old, *_ = site.image()
+    site.ingested(3)
+    copied(site, "a", "vault")
+    new = old.with_name(f"{old.stem}.v2.fits")
+    new.write_bytes(old.read_bytes())
+    new.with_suffix(".json").write_bytes(old.with_suffix(".json").read_bytes())
+    (row,) = [row for row in site.rows("ingested") if row.path == str(old)]
+    real = Repository.remove
+
+    def late(self: Repository, refs: Any, **more: Any) -> Any:
+        with open_repository(site.repo, writeable=True) as other:
+            (outcome,) = Ingester(other).ingest([Incoming.of(str(new))])
+            assert outcome.state == "ingested"
+        return real(self, refs, **more)
+
+    monkeypatch.setattr(Repository, "remove", late)
+    with open_repository(site.repo, writeable=True) as repository:
+        leaver(site, repository).remove([row], "old")
+    assert new.is_file()
     assert row.dataset_id in datasets(site)
 
 

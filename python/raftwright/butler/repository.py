@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import UUID
@@ -229,9 +229,12 @@ class Repository:
 
     # -- how datasets leave
 
-    def remove(self, refs: Sequence[DatasetRef], *, tagged: bool = False) -> list[DatasetRef]:
+    def remove(
+        self, refs: Sequence[DatasetRef], *, tagged: bool = False, at: Mapping[str, str] | None = None
+    ) -> list[DatasetRef]:
         """Takes datasets out of the registry, all at once or not at all; those that are tagged stay, unless
-        `tagged`. Gives back those that went. What is not there any more is none that goes.
+        `tagged`, and so do those that have another file by now than `at` says (as `uris`). Gives back those
+        that went. What is not there any more is none that goes.
 
         A file that was ingested `direct` stays where it is: it is the caller's to delete, afterwards. One
         that the repository owns goes with its sidecars. Raises `StorageError`.
@@ -242,7 +245,10 @@ class Repository:
                 there = [known[ref.id] for ref in refs if ref.id in known]
                 kept = set() if tagged else self.tagged(there)
                 going = [ref for ref in there if str(ref.id) not in kept]
-                places = [uri for uri in self.uris(going).values() if self.owns(uri)]
+                now = self.uris(going)
+                if at is not None:
+                    going = [ref for ref in going if now.get(str(ref.id)) == at.get(str(ref.id))]
+                places = [now[str(ref.id)] for ref in going if self.owns(now.get(str(ref.id), ""))]
                 # As `pruneDatasets` does it, but in the transaction in which it was seen what is tagged.
                 self.butler._datastore.trash(going)
                 self.butler.registry.removeDatasets(going)

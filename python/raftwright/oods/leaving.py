@@ -98,12 +98,12 @@ class Leaving:
         refs = self._repository.datasets([row.dataset_id for row in rows if row.dataset_id])
         uris = self._repository.uris(refs)
         theirs = self._theirs(rows, uris)
-        self._repository.remove([ref for ref in refs if str(ref.id) in theirs])
-        # What is there still was tagged since it was chosen.
+        self._repository.remove([ref for ref in refs if str(ref.id) in theirs], at=uris)
+        # What is there still was tagged since it was chosen, or has got another file.
         left = {str(ref.id) for ref in self._repository.datasets(sorted(theirs))} if theirs else set()
         stay = [row for row in rows if row.dataset_id in left]
         if stay:
-            self._ledger.ingests.unleave(stay, "it was tagged meanwhile")
+            self._ledger.ingests.unleave(stay, "it was tagged, or got another file, meanwhile")
         going = [row for row in rows if row.dataset_id not in left]
         shared, later = self._held_elsewhere(going)
         ended: list[IngestRow] = []
