@@ -552,3 +552,18 @@ def test_rules_that_make_no_sense() -> None:
     with pytest.raises(FormatError, match="low_water"):
         Retention(high_water=0.5, low_water=0.6)
     assert Retention(copies=0, unprotected=True).copies == 0
+
+
+@pytest.mark.parametrize("verb", ["pin", "again", "retention"])
+def test_no_ledger_is_made_where_one_was_mistyped(
+    site: Site, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    config = site.path / "site.yaml"
+    config.write_text(
+        f"archive: {{root: {site.raws.root}}}\nledger: {{url: '{site.path}/leger.db'}}\n"
+        f"oods: {{repository: {site.repo}, retention: {{copies: 1}}}}\n"
+    )
+    more = ["MC_O_20261122_000123"] if verb == "pin" else []
+    assert main(["oods", verb, *more, "--config", str(config)]) != 0
+    assert "leger.db: there is no such ledger" in capsys.readouterr().err
+    assert not (site.path / "leger.db").exists()

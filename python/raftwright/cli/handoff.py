@@ -13,7 +13,7 @@ import typer
 from raftwright.cli.console import columns, console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, seconds, size
-from raftwright.cli.ledgers import NightOption, ledger_of
+from raftwright.cli.ledgers import NightOption, ledger_of, open_known
 from raftwright.cli.options import (
     ControlOption,
     DryRunOption,
@@ -132,11 +132,10 @@ def status(
     del json
     console.command = "handoff status"
     from raftwright.backbone.standing import endpoints_of, standing_of
-    from raftwright.ledger import open_ledger
 
     found = _site(config, out, ledger, to)
     settings: Settings = found.settings("handoff")
-    with open_ledger(found.common.ledger, read_only=True) as opened:
+    with open_known(found.common.ledger, read_only=True) as opened:
         images = [] if obsid is None else standing_of(opened, settings, obsid)
         endpoints = {} if images else endpoints_of(opened, settings.endpoints, night)
     if images:
@@ -163,13 +162,12 @@ def again(
     console.command = "handoff again"
     from raftwright.backbone.telling import DEAD
     from raftwright.errors import NotFoundError
-    from raftwright.ledger import open_ledger
     from raftwright.ledger.replicas import ENDPOINT
 
     found = _site(config, out, ledger, to)
     names = _names(found.settings("handoff"), endpoint)
     queued = {}
-    with open_ledger(found.common.ledger) as opened:
+    with open_known(found.common.ledger) as opened:
         ids: list[int | None] = [None]
         if image is not None:
             ids = [row.id for row in opened.images.get(image)]
@@ -201,11 +199,10 @@ def plan(
     del json
     console.command = "handoff plan"
     from raftwright.backbone.planning import Planner
-    from raftwright.ledger import open_ledger
 
     found = _site(config, out, ledger, to)
     settings: Settings = found.settings("handoff")
-    with open_ledger(found.common.ledger, read_only=dry_run) as opened:
+    with open_known(found.common.ledger, read_only=dry_run) as opened:
         planner = Planner(opened, settings.endpoints, settings.instrument)
         if not dry_run:
             number = planner.sweep(lambda: True)

@@ -14,6 +14,7 @@ from raftwright.errors import NotFoundError
 if TYPE_CHECKING:
     from raftwright.archiver.settings import Destination
     from raftwright.backbone.settings import Endpoint
+    from raftwright.ledger import Ledger
 
 __all__ = [
     "ArchiveOption",
@@ -25,6 +26,7 @@ __all__ = [
     "find_ledger",
     "ledger_of",
     "ledger_or_none",
+    "open_known",
 ]
 
 FILE: Final = "ledger.db"
@@ -130,6 +132,17 @@ def endpoints_of(config: Sequence[Path] | None) -> list[Endpoint]:
     from raftwright.cli.configs import read
 
     return list(read(config).settings("handoff").endpoints)
+
+
+def open_known(url: str, *, read_only: bool = False) -> Ledger:
+    """A ledger that is there: none is made in a place that was mistyped. Raises as `open_ledger`."""
+    from raftwright.ledger import open_ledger
+
+    opened = open_ledger(url, read_only=True)
+    if read_only:
+        return opened
+    opened.close()
+    return open_ledger(url)
 
 
 def _configured(config: Sequence[Path] | None) -> tuple[str, Path]:

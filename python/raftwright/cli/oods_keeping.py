@@ -11,6 +11,7 @@ import typer
 from raftwright.cli.console import columns, console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, size
+from raftwright.cli.ledgers import open_known
 from raftwright.cli.oods_service import OodsConfigOption, OodsLedgerOption, RepoOption, site_of
 from raftwright.cli.options import DryRunOption, JsonOption, OutOption
 from raftwright.errors import NotFoundError, UsageError
@@ -45,7 +46,6 @@ def retention(
     del json
     console.command = "oods retention"
     from raftwright.butler import open_repository
-    from raftwright.ledger import open_ledger
     from raftwright.oods.leaving import Leaving
     from raftwright.oods.retention import Chooser
 
@@ -55,7 +55,7 @@ def retention(
         raise UsageError("oods.retention: there are no rules; write them into the configuration")
     left: list[Any] = []
     with (
-        open_ledger(found.common.ledger, read_only=dry_run) as opened,
+        open_known(found.common.ledger, read_only=dry_run) as opened,
         open_repository(settings.repository, writeable=not dry_run) as repository,
     ):
         chooser = Chooser(opened, settings, repository)
@@ -163,11 +163,10 @@ def unpin(
 
 def _pin(verb: str, obsids: list[str], site: tuple[Any, ...], reason: str) -> None:
     console.command = f"oods {verb}"
-    from raftwright.ledger import open_ledger
 
     found = site_of(*site)
     name = found.settings("oods").name
-    with open_ledger(found.common.ledger) as opened:
+    with open_known(found.common.ledger) as opened:
         ids = _images(opened, obsids)
         change = opened.ingests.pin if verb == "pin" else opened.ingests.unpin
         number = change(reason, repository=name, image_ids=ids)
@@ -188,10 +187,9 @@ def tag(
     """Keep images in every repository, under a name."""
     del json
     console.command = "oods tag"
-    from raftwright.ledger import open_ledger
 
     found = site_of(config, out, ledger, repo)
-    with open_ledger(found.common.ledger) as opened:
+    with open_known(found.common.ledger) as opened:
         number = opened.tags.tag(name, _images(opened, obsids), reason=reason)
     console.say(f"{count(number, 'image')} tagged {name}")
     console.answer("ok", Exit.OK, {"images": number})
@@ -212,10 +210,9 @@ def untag(
     """Take a tag from images."""
     del json
     console.command = "oods untag"
-    from raftwright.ledger import open_ledger
 
     found = site_of(config, out, ledger, repo)
-    with open_ledger(found.common.ledger) as opened:
+    with open_known(found.common.ledger) as opened:
         number = opened.tags.untag(name, _images(opened, obsids) if obsids else None, reason)
     console.say(f"{count(number, 'image is', 'images are')} {name} no more")
     console.answer("ok", Exit.OK, {"images": number})

@@ -13,7 +13,7 @@ import typer
 from raftwright.cli.console import columns, console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count
-from raftwright.cli.ledgers import NightOption, ledger_of
+from raftwright.cli.ledgers import NightOption, ledger_of, open_known
 from raftwright.cli.options import (
     ControlOption,
     EventsOption,
@@ -46,7 +46,7 @@ OodsLedgerOption = Annotated[
 ]
 RepoOption = Annotated[
     str | None,
-    typer.Option("--repo", metavar="DIR", help="The Butler repository; made if need be.", show_default=False),
+    typer.Option("--repo", metavar="DIR", help="The Butler repository.", show_default=False),
 ]
 _SHOWN = 20
 
@@ -116,11 +116,10 @@ def status(
     """Tell how many files are ingested, wait, or were given up, and why; or each file of one image."""
     del json
     console.command = "oods status"
-    from raftwright.ledger import open_ledger
 
     found = site_of(config, out, ledger, repo)
     name = found.settings("oods").name
-    with open_ledger(found.common.ledger, read_only=True) as opened:
+    with open_known(found.common.ledger, read_only=True) as opened:
         if obsid is not None:
             images = opened.images.get(obsid)
             if not images:
@@ -175,11 +174,10 @@ def again(
     """Queue dead letters once more: what failed, conflicts, unsupported files. A running OODS takes them."""
     del json
     console.command = "oods again"
-    from raftwright.ledger import open_ledger
 
     found = site_of(config, out, ledger, repo)
     name = found.settings("oods").name
-    with open_ledger(found.common.ledger) as opened:
+    with open_known(found.common.ledger) as opened:
         queued = opened.ingests.again(name, states=("failed", "conflict", "unsupported"))
     console.say(f"{count(queued, 'file')} queued again")
     console.answer("ok", Exit.OK, {"queued": queued})
