@@ -13,7 +13,7 @@ import pytest
 import yaml
 from recovery import CHUNK, fits_in, is_right, path_of, wait_for
 
-from hand_daq import HandStore
+from hand_daq import HandStore, free_port
 from raftwright import open_raw
 from raftwright.catchup.findings import totals
 from raftwright.ledger import DeliveryPlan, Ledger
@@ -205,7 +205,7 @@ def test_an_archive_that_is_not_there_loses_nothing(
 
 def test_by_itself_after_an_outage(daq: HandStore, serve: Any, catch_up: Any, out: Path) -> None:
     """D095: on a timer, at the start, and after the DAQ was away."""
-    server = serve()
+    server = serve(f"tcp://127.0.0.1:{free_port()}")
     endpoint = server.endpoint
     daq.add(1)
     service = catch_up(endpoint, every=60.0)
@@ -213,7 +213,7 @@ def test_by_itself_after_an_outage(daq: HandStore, serve: Any, catch_up: Any, ou
     server.stop()
     daq.add(2)
     service.look_again()
-    wait_for(lambda: not service.survey.daq)
+    wait_for(lambda: not service.survey.daq, timeout=30.0)  # a question waits for 10 s
     assert any("DAQ" in problem for problem in service.problems())
     serve(endpoint)
     wait_for(lambda: len(fits_in(out)) == 18, timeout=30.0)

@@ -28,7 +28,7 @@ from stand import (
 )
 
 import raftwright
-from hand_daq import HandStore, name_of
+from hand_daq import HandStore, free_port, name_of
 from raftwright.daq import Registers
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError
 from raftwright.forwarder import Forwarder, Settings, read_settings
@@ -99,7 +99,7 @@ def test_a_wrong_server_is_refused_until_the_right_one_is_there(
 ) -> None:
     monkeypatch.setattr("raftwright.stream.connection._PATIENCE", 0.5)
     daq.add(1)
-    wrong = Babbler(answer)
+    wrong = Babbler(answer, f"tcp://127.0.0.1:{free_port()}")
     try:
         forwarder = forward(wrong.endpoint)
         forwarder.store.connection.timeout = 1.0
@@ -146,7 +146,7 @@ def test_a_wrong_key_is_said(
 def test_a_server_that_is_started_anew(
     daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
-    first = serve()
+    first = serve(f"tcp://127.0.0.1:{free_port()}")
     endpoint = first.endpoint
     image = daq.make(1)
     image.hold(5 * ROW)

@@ -648,3 +648,18 @@ def test_a_server_can_pass_on_what_another_serves(serve: Serve, plain: Connect, 
         assert data == source.data[4096:]
         eventually(lambda: control.query("images")["images"] == [NAME])
         second.stop()
+
+
+def test_a_server_that_cannot_have_all_its_sockets_leaves_none(serve: Serve, still: SimulatedStore) -> None:
+    """The last one is taken: the others are free again at once."""
+    import socket
+
+    port = free_port()
+    taken = socket.socket()
+    try:
+        taken.bind(("127.0.0.1", port + 2))
+        with pytest.raises(StorageError, match=str(port + 2)):
+            serve(still, f"tcp://127.0.0.1:{port}")
+    finally:
+        taken.close()
+    serve(still, f"tcp://127.0.0.1:{port}")

@@ -149,9 +149,20 @@ class Server:
             self._doorman = Doorman(self._context, self._allowed, self._refusals)
         for endpoint in (self._plan.control, self._plan.notices, *self._plan.data):
             refuse_taken(endpoint)
-        control_socket = self._bind(self._control_socket, self._plan.control)
-        notices_socket = self._bind(self._notices_socket, self._plan.notices)
-        data_sockets = [self._bind(self._data_socket, endpoint) for endpoint in self._plan.data]
+        wanted = [
+            (self._control_socket, self._plan.control),
+            (self._notices_socket, self._plan.notices),
+            *((self._data_socket, endpoint) for endpoint in self._plan.data),
+        ]
+        bound: list[Any] = []
+        try:
+            for make, endpoint in wanted:
+                bound.append(self._bind(make, endpoint))
+        except BaseException:
+            for socket in bound:
+                socket.close(linger=0)
+            raise
+        control_socket, notices_socket, *data_sockets = bound
         self._endpoints = {
             "control": _endpoint(control_socket),
             "notices": _endpoint(notices_socket),

@@ -207,7 +207,13 @@ class WebdavSender:
             raise RefusedError(
                 f"{shown}: what came back has the CRC-32C {found}, the file {job.crc32c}; it is not kept"
             )
-        if not self._move(hidden, url, shown):
+        try:
+            moved = self._move(hidden, url, shown)
+        except ValueError:
+            with contextlib.suppress(Exception):  # what the move was refused for is what is told
+                self._client.delete(hidden)
+            raise
+        if not moved:
             self._client.delete(hidden)
             return None
         now = self._client.stat(url)
