@@ -23,8 +23,10 @@ _IMAGES: Final = (
     " image.state, image.group_id, image.cur_index, image.image_type,"
     " image.physical_filter, image.exposure_time,"
     " image.expected_detectors, (SELECT count(*) FROM ingest WHERE ingest.image_id = image.id"
-    " AND ingest.repository = ? AND ingest.state = 'ingested') FROM image WHERE {where}"
-    " ORDER BY image.id DESC LIMIT ?"
+    " AND ingest.repository = ? AND ingest.state = 'ingested') FROM image"
+    # The page first: what is counted for each image is not for those that are on no page.
+    " WHERE image.id IN (SELECT image.id FROM image WHERE {where} ORDER BY image.id DESC LIMIT ?)"
+    " ORDER BY image.id DESC"
 )
 _FIELDS: Final = (
     *("number", "obsid", "instrument", "dayobs", "seqnum", "exposure", "state", "group", "cur_index"),
