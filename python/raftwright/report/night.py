@@ -256,8 +256,10 @@ _DELIVERED: Final = (
     " FROM image JOIN delivery ON delivery.image_id = image.id WHERE image.dayobs = ?"
     " GROUP BY delivery.image_id, delivery.destination"
 )
+_BUTLER: Final = "butler:"
+"""Before the name of a repository where destinations are told."""
 _INGESTED: Final = (
-    "SELECT ingest.image_id, 'butler:' || ingest.repository, count(*),"
+    f"SELECT ingest.image_id, '{_BUTLER}' || ingest.repository, count(*),"
     " sum(CASE WHEN ingest.state IN ('ingested', 'leaving', 'removed') THEN 1 ELSE 0 END),"
     " sum(CASE WHEN ingest.state IN ('failed', 'unsupported') THEN 1 ELSE 0 END),"
     " sum(CASE WHEN ingest.state = 'conflict' THEN 1 ELSE 0 END),"
@@ -334,10 +336,9 @@ def _stages(images: Sequence[ImageFigures], destinations: Iterable[str]) -> list
             for name in instruments
         ]
     for name in destinations:
-        steps += [
-            (f"complete to {name}", images, _delivered_after(name, complete=True)),
-            (f"end of readout to {name}", known, _delivered_after(name, complete=False)),
-        ]
+        if not name.startswith(_BUTLER):  # which does not wait for the verdict
+            steps.append((f"complete to {name}", images, _delivered_after(name, complete=True)))
+        steps.append((f"end of readout to {name}", known, _delivered_after(name, complete=False)))
     return [_stage(name, [step(image) for image in some]) for name, some, step in steps]
 
 
