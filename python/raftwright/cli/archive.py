@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +20,7 @@ from raftwright.cli.options import (
     UntilIdleOption,
     duration,
 )
-from raftwright.cli.signals import heard, left_over, stopped_by_signals
+from raftwright.cli.running import run_service
 
 if TYPE_CHECKING:
     from raftwright.archiver import Archiver
@@ -78,7 +77,6 @@ def archive(
     del json
     console.command = "archive"
     from raftwright.service import config as configuration
-    from raftwright.service.logs import logging_to
 
     options = _options(
         {
@@ -91,18 +89,7 @@ def archive(
     found = configuration.load(config or (), options=options, text="archiver: {}")
     archiver = _made(found, events, listen, metrics, control)
     patience = duration(until_idle, "--until-idle")
-    news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-    archiver.observer = lambda what, facts: news.put(facts) if what == "image" else None
-    log = found.common.log
-    with logging_to(format=log.format, level=log.level), stopped_by_signals(news):
-        try:
-            archiver.start()
-            _ready(archiver)
-            _tell(archiver, news, patience)
-        finally:
-            archiver.stop()
-    for item in left_over(news):
-        _image(item)
+    run_service(archiver, "image", _image, _ready, log=found.common.log, patience=patience)
     console.event("stopped", {"archive": str(archiver.places.root)})
 
 
@@ -159,13 +146,6 @@ def _ready(archiver: Archiver) -> None:
             "events": archiver.places.publish or None,
         },
     )
-
-
-def _tell(
-    archiver: Archiver, news: queue.SimpleQueue[Mapping[str, Any] | None], patience: float | None
-) -> None:
-    for item in heard(news, lambda: archiver.idle, patience):
-        _image(item)
 
 
 def _image(facts: Mapping[str, Any]) -> None:

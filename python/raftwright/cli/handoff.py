@@ -24,7 +24,8 @@ from raftwright.cli.options import (
     UntilIdleOption,
     duration,
 )
-from raftwright.cli.signals import heard, left_over, stopped_by_signals
+from raftwright.cli.running import run_service
+from raftwright.cli.signals import stopped_by_signals
 from raftwright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,24 +96,11 @@ def run(
     del json
     console.command = "handoff run"
     from raftwright.service import Life
-    from raftwright.service.logs import logging_to
 
     found = _site(config, out, ledger, to)
     service = _made(found, Life(page=metrics or "", control=control or ""), events or "", tuple(listen or ()))
     patience = duration(until_idle, "--until-idle")
-    news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-    service.observer = lambda what, facts: news.put(facts) if what == "replica" else None
-    log = found.common.log
-    with logging_to(format=log.format, level=log.level), stopped_by_signals(news):
-        try:
-            service.start()
-            _ready(service)
-            for item in heard(news, lambda: service.idle, patience):
-                _replica(item)
-        finally:
-            service.stop()
-    for item in left_over(news):
-        _replica(item)
+    run_service(service, "replica", _replica, _ready, log=found.common.log, patience=patience)
     console.event("stopped", {"ledger": service.places.ledger})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsons
-import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +22,7 @@ from raftwright.cli.options import (
     UntilIdleOption,
     duration,
 )
-from raftwright.cli.signals import heard, left_over, stopped_by_signals
+from raftwright.cli.running import run_service
 from raftwright.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -75,7 +74,6 @@ def run(
     console.command = "oods run"
     from raftwright.oods import Oods, Places
     from raftwright.service import Life
-    from raftwright.service.logs import logging_to
 
     found = site_of(config, out, ledger, repo)
     places = Places(
@@ -86,19 +84,7 @@ def run(
     )
     service = Oods(found.settings("oods"), places, Life(page=metrics or "", control=control or ""))
     patience = duration(until_idle, "--until-idle")
-    news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-    service.observer = lambda what, facts: news.put(facts) if what == "file" else None
-    log = found.common.log
-    with logging_to(format=log.format, level=log.level), stopped_by_signals(news):
-        try:
-            service.start()
-            _ready(service)
-            for item in heard(news, lambda: service.idle, patience):
-                _file(item)
-        finally:
-            service.stop()
-    for item in left_over(news):
-        _file(item)
+    run_service(service, "file", _file, _ready, log=found.common.log, patience=patience)
     console.event("stopped", {"repository": service.settings.repository})
 
 

@@ -210,8 +210,10 @@ class WebdavSender:
         try:
             moved = self._move(hidden, url, shown)
         except ValueError:
-            with contextlib.suppress(Exception):  # what the move was refused for is what is told
+            status = self._last.status  # what is told is why the move was refused
+            with contextlib.suppress(Exception):
                 self._client.delete(hidden)
+            self._last.status = status
             raise
         if not moved:
             self._client.delete(hidden)
