@@ -19,6 +19,7 @@ import pytest
 from raftwright.cli import main
 from raftwright.daq import simulate_image, write_recording
 from raftwright.stream import KeyStore
+from raftwright.stream.keys import is_key
 from raftwright.stream.wire import Type
 
 SIZE = 48384
@@ -207,6 +208,34 @@ def test_what_cannot_be_served(run: Run, arguments: tuple[str, ...], said: str, 
     assert done.returncode in (1, 2)
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1, "one line, no traceback"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "-Wf37^SE6-Ny=XqiUhv?2kWJ:XuXcrMAi15M5-:C",
+        "--jsonh=json-h--key-store=/a----V(&5$%$R",
+        "-hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh-",
+    ],
+)
+def test_a_key_that_looks_like_options_is_a_key(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """One key in 85 begins with `-`."""
+    store = f"--key-store={tmp_path}"
+    for at, command in enumerate(("add", "allow")):
+        words = ["keys", command, "--json", f"dc0{at}", key]
+        done = run(*words, store)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["public"] == key
+        assert run("keys", command, store, f"dc1{at}", "--", key).returncode == 0
+        assert run("keys", command, store, "--jason", "dc20", key).returncode == 2
+    assert run("keys", "show", "dc00", store).stdout.strip() == key
+    monkeypatch.chdir(tmp_path)
+    option = "--key-store=" + "x" * 28
+    assert is_key(option)
+    assert run("keys", "add", "dc00", key, option).returncode == 0
+    assert run("keys", "show", "dc00", option).stdout.strip() == key
 
 
 def test_keys_from_making_them_to_using_them(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from raftwright.cli.console import columns, console
 from raftwright.cli.exits import Exit
@@ -29,6 +30,24 @@ StoreOption = Annotated[
         "--key-store", metavar="DIR", help="[default: ~/.config/raftwright/keys]", show_default=False
     ),
 ]
+
+
+class _TakesKey(TyperCommand):
+    """A command whose last argument is a key. One key in 85 begins with `-`: it is no option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts what has the form of a key behind everything else, where options have ended."""
+        from raftwright.stream.keys import is_key
+
+        options = {name for parameter in self.params for name in parameter.opts}
+        keys = [
+            word
+            for word in args
+            if word.startswith("-") and word.partition("=")[0] not in options and is_key(word)
+        ]
+        if keys and "--" not in args:
+            args = [*(word for word in args if word not in keys), "--", *keys]
+        return super().parse_args(ctx, args)
 
 
 def _store(directory: Path | None, command: str) -> KeyStore:
@@ -80,7 +99,7 @@ def show_key(name: NameArgument, key_store: StoreOption = None, json: JsonOption
     console.answer("ok", Exit.OK, {"name": name, "public": public})
 
 
-@app.command("add")
+@app.command("add", cls=_TakesKey)
 def add_key(
     name: NameArgument,
     public: Annotated[str, typer.Argument(metavar="KEY", help="Somebody's public key.")],
@@ -94,7 +113,7 @@ def add_key(
     console.answer("ok", Exit.OK, {"name": name, "public": public})
 
 
-@app.command("allow")
+@app.command("allow", cls=_TakesKey)
 def allow_client(
     name: NameArgument,
     public: Annotated[str, typer.Argument(metavar="KEY", help="The client's public key.")],

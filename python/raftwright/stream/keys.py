@@ -13,7 +13,7 @@ import msgspec
 
 from raftwright.errors import ConflictError, FormatError, NotFoundError, StorageError, UsageError
 
-__all__ = ["KeyPair", "KeyStore", "check_key"]
+__all__ = ["KeyPair", "KeyStore", "check_key", "is_key"]
 
 _NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _KEY = re.compile(r"\A[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}\Z")
@@ -186,9 +186,14 @@ class KeyStore:
         return check_key(data.decode("ascii", "replace").strip(), str(path))
 
 
+def is_key(text: str) -> bool:
+    """Whether this has the form of a key."""
+    return _KEY.match(text) is not None
+
+
 def check_key(text: str, where: str = "") -> str:
     """The key itself. Raises FormatError if it is none."""
-    if _KEY.match(text) is None:
+    if not is_key(text):
         place = f"{where}: " if where else ""
         raise FormatError(f"{place}that is no CURVE key; one has 40 characters of Z85")
     return text
