@@ -332,6 +332,42 @@ def test_only_one_takes_in(stand: Stand) -> None:
     wait_for(lambda: other.taken == 1)
 
 
+def test_what_comes_is_taken_at_once(stand: Stand) -> None:
+    """The kernel tells of it: nobody waits for the next look."""
+    endpoint = stand.start(pause=30.0, settle=0.0)
+    wait_for(lambda: endpoint.idle)
+    name, data = fits()
+    begun = time.monotonic()
+    stand.hand_over(name, data)  # into directories that are new
+    wait_for(lambda: name in stand.stored())
+    stand.hand_over("written in place.json", b"{}")
+    (stand.staging / "x").write_bytes(b"[1]")
+    (stand.buffer / "linked.json").hardlink_to(stand.staging / "x")
+    (stand.buffer / name).parent.mkdir(parents=True, exist_ok=True)
+    (stand.buffer / name).with_name("beside.json").write_bytes(b"[2]")
+    wait_for(lambda: len(stand.stored()) == 4, said=stand.stored)
+    assert time.monotonic() - begun < 5.0
+
+
+def test_a_file_that_has_to_settle_is_looked_at_when_it_has(stand: Stand) -> None:
+    stand.start(pause=30.0, settle=0.4)
+    begun = time.monotonic()
+    stand.hand_over("a.json", b"{}")
+    wait_for(lambda: "a.json" in stand.stored())
+    assert 0.3 < time.monotonic() - begun < 5.0
+
+
+def test_it_is_not_idle_before_it_has_looked(stand: Stand) -> None:
+    """`once` would leave what is in the buffer."""
+    for number in range(30):
+        stand.hand_over(f"{number}.json", b"[%d]" % number)
+    endpoint = stand.start(settle=0.0)
+    until = time.monotonic() + 10.0
+    while time.monotonic() < until and not endpoint.idle:
+        pass
+    assert len(stand.stored()) == 30
+
+
 def test_directories_that_are_empty_for_long_are_removed(stand: Stand) -> None:
     """D130: the buffer does not fill with them; a fresh one is left to its writer."""
     old, fresh = stand.buffer / "a" / "old", stand.buffer / "fresh"

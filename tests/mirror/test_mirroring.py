@@ -308,7 +308,7 @@ def test_two_mirrors_do_not_share_a_manifest(stand: Stand) -> None:
 
 def test_a_full_queue_of_notices(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the kernel says that notices were lost a full pass finds what they were of."""
-    from raftwright.mirror import inotify
+    from raftwright.service import inotify
 
     path = stand.write("a", b"one")
     with stand.mirror(every=0.2, full=600.0, hot=0.0, watch="always") as mirror:
@@ -331,7 +331,7 @@ def test_no_watches_to_be_had(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> 
     import errno
 
     from raftwright.errors import StorageError
-    from raftwright.mirror import inotify
+    from raftwright.service import inotify
 
     def none(self: inotify.Inotify, directory: int) -> int:
         raise StorageError(

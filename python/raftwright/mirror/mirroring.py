@@ -19,7 +19,7 @@ from raftwright.mirror.checking import Checked, check
 from raftwright.mirror.far import far_of
 from raftwright.mirror.finding import Finder
 from raftwright.mirror.ingesting import Ingesting
-from raftwright.mirror.inotify import Inotify, Notice
+from raftwright.service.inotify import Inotify, Notice
 from raftwright.mirror.manifest import Manifest
 from raftwright.mirror.outbox import Outbox
 from raftwright.mirror.rsynclog import RsyncLogs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from raftwright.backbone.receiving.bell import Bell
 from raftwright.backbone.receiving.ingesting import Ingester
 from raftwright.backbone.receiving.intake import Intake, Taken
 from raftwright.backbone.receiving.plugins import Item, Plugin, Result, Where, make_plugin
@@ -32,6 +34,8 @@ _log = logging.getLogger("raftwright.endpoint")
 _NAME: Final = "endpoint"
 _REMEMBERED: Final = 10_000
 _LONGEST: Final = 60.0
+_BREATH: Final = 0.005
+"""Seconds between two looks at least, and as long as the look took."""
 _UNFINISHED: Final = 0.5
 """Seconds between two looks at a file that is cut short."""
 
@@ -60,9 +64,10 @@ class Endpoint(Service):
         """What cannot be taken at all, as of the last look."""
         self._odd_now: dict[bytes, str] = {}
         self._news = threading.Event()
+        self._bell = Bell()
         self._quiet = False
         self._trouble = ""
-        self._looked = False
+        self._has_looked = False
         self.taken = 0
         """Files that left the buffer."""
 
@@ -89,6 +94,7 @@ class Endpoint(Service):
             odd=self._is_odd,
             patience=lambda: self.settings.patience,
             empty=settings.empty,
+            entered=self._bell.watch,
         )
         self.intake = Intake(
             Path(settings.buffer),
@@ -148,6 +154,7 @@ class Endpoint(Service):
             self.intake.close()
         if self.register is not None:
             self.register.close()
+        self._bell.close()
 
     def _keep(self, task: Task) -> None:
         """Our leases."""
@@ -162,9 +169,11 @@ class Endpoint(Service):
     # -- taking in
 
     def _take_in(self, task: Task) -> None:
-        while not task.wait(self.settings.pause):
+        while not task.stopping.is_set():
             if self._quiet:
+                task.wait(0.1)
                 continue
+            begun = time.monotonic()
             try:
                 self.look(task.stopping)
                 self._say("")
@@ -172,12 +181,23 @@ class Endpoint(Service):
                 self._say(str(error))
                 task.wait(min(5.0, 4 * self.settings.pause))
             task.beat()
+            now = time.monotonic()
+            task.wait(
+                min(_BREATH + now - begun, self.settings.pause)
+            )  # a full buffer is not read all the time
+            self._bell.wait(min(self.settings.pause, self._due() - time.monotonic()), task.stopping)
+
+    def _due(self) -> float:
+        """When (monotonic) something is to be looked at again, if nobody rings."""
+        return min(
+            self.lookout.settled_at, min((due for due, _, _ in self._later.values()), default=math.inf)
+        )
 
     def look(self, stopping: threading.Event | None = None) -> list[Taken]:
         """One look at the buffer: takes in what is whole. Raises StorageError, OutageError, OSError."""
         assert self.intake is not None
         if not self.intake.acquire():
-            self._looked = True  # another process has the buffer; ingesting goes on here as well
+            self._has_looked = True  # another process has the buffer; ingesting goes on here as well
             return []
         now = time.monotonic()
         done = []
@@ -186,7 +206,7 @@ class Endpoint(Service):
         self._odd = self._odd_now
         for name in [name for name in self._later if not self.lookout.sees(name)]:
             del self._later[name]
-        self._looked = not candidates
+        self._has_looked = not candidates
         for candidate in candidates:
             if self._quiet or (stopping is not None and stopping.is_set()):
                 break
@@ -202,7 +222,7 @@ class Endpoint(Service):
                 taken = Taken(candidate.name, "later", f"{type(error).__name__}: {error}")
             done.append(taken)
             self._count(taken, tries)
-        self._looked = True
+        self._has_looked = True
         return done
 
     def _count(self, taken: Taken, tries: int) -> None:
@@ -275,7 +295,7 @@ class Endpoint(Service):
         """Whether nothing is left to do now."""
         if self.phase != "running" or self.register is None:
             return self.phase != "running"
-        if not self._looked or self.lookout.waiting or self._later:
+        if not self._has_looked or self.lookout.waiting or self._later:
             return False
         return not any(self.register.waiting(each.label)[0] for each in self.settings.ingest)
 

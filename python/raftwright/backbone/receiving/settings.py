@@ -72,8 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Directory for what is refused and for conflicts; `.endpoint/aside` in the storage by default."""
     ingest: Annotated[list[Ingest], Meta(max_length=16)] = []
     """None: files are stored only."""
-    pause: Period = 0.5
-    """Between two looks at the buffer."""
+    pause: Period = 2.0
+    """Between two looks at the buffer, where the kernel does not tell that something came."""
     settle: Seconds = 2.0
     """A file that nothing vouches for is taken once it has not changed for so long. 0 where every file
     appears by rename, as the hand-off does it."""

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import fnmatch
+import math
 import os
 import signal
 import stat
@@ -71,7 +72,7 @@ def being_written(path: Path) -> bool:
 
 class Lookout:
     """Looks at the buffer. Used by one thread. What is wrong in it goes to `odd`: its name below the buffer,
-    and why."""
+    and why. `entered` is told each directory before it is read."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class Lookout:
         odd: Callable[[bytes, str], None],
         patience: Callable[[], float] = lambda: 600.0,
         empty: float = 0.0,
+        entered: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         self._root = root
         self._settle = settle
@@ -91,6 +93,7 @@ class Lookout:
         self._odd = odd
         self._patience = patience
         self._empty = empty
+        self._entered = entered
         self._seen: dict[str, _Seen] = {}
         self._lists: dict[str, _Listed] = {}
         self.waiting = 0
@@ -99,6 +102,8 @@ class Lookout:
         """Seconds since the first of them was seen as it is now."""
         self.complete = True
         """Whether the last look saw all."""
+        self.settled_at = math.inf
+        """When (monotonic) the next of those that wait may have settled."""
 
     def look(self) -> list[Candidate]:
         """Files that are whole, those with sidecars after them. Raises OSError where the buffer is gone."""
@@ -122,14 +127,17 @@ class Lookout:
             places[name] = path
         self._seen = seen
         promises = self._promises(places)
-        ready, self.waiting, self.oldest = [], 0, 0.0
+        ready, waiting, oldest, settled_at = [], 0, 0.0, math.inf
         for name, known in seen.items():
             promise = promises.get(name)
             if self._is_whole(name, known, promise, places[name], now):
                 ready.append(Candidate(name, places[name], promise))
             else:
-                self.waiting += 1
-                self.oldest = max(self.oldest, now - known.since)
+                waiting += 1
+                oldest = max(oldest, now - known.since)
+                if known.since + self._settle() > now:
+                    settled_at = min(settled_at, known.since + self._settle())
+        self.waiting, self.oldest, self.settled_at = waiting, oldest, settled_at
         # A sidecar or manifest is stored before the file that it belongs to.
         ready.sort(key=lambda one: (".fits" in one.name, one.name))
         return ready
@@ -182,6 +190,7 @@ class Lookout:
         yield from self._below(os.fsencode(self._root), "", 0)
 
     def _below(self, directory: bytes, above: str, depth: int) -> Iterator[tuple[str, Path, os.stat_result]]:
+        self._entered(directory)  # before it is read: what comes meanwhile is heard of
         try:
             with os.scandir(directory) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)

@@ -80,10 +80,10 @@ class Inotify:
             os.close(self._fd)
             self._fd = -1
 
-    def add(self, directory: int) -> int:
+    def add(self, directory: int, mask: int = _WANTED) -> int:
         """Watches an open directory; gives the number of the watch, the same for the same directory. Raises
         StorageError; ENOSPC where the system has no more watches."""
-        found: int = self._add(self._fd, f"/proc/self/fd/{directory}".encode(), _WANTED)
+        found: int = self._add(self._fd, f"/proc/self/fd/{directory}".encode(), mask)
         if found < 0:
             number = ctypes.get_errno()
             raise StorageError(
