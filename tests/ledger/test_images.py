@@ -262,6 +262,40 @@ def test_quarantine(ledger: Ledger) -> None:
     assert [event.thing for event in ledger.events.after(0)] == ["quarantine"] * 2
 
 
+def test_what_is_set_aside_is_tried_again_and_settled(ledger: Ledger) -> None:
+    """It stands until somebody has dealt with it; once more for the same reason it is news again."""
+    book = ledger.quarantine
+    for name in ("/drop/a.fits", "/drop/b.fits", "/dropped/c.fits", b"/drop/\xff.fits"):
+        assert book.put("file", name, "is cut")
+    assert book.put("object", "/drop/a.fits", "no name")
+    assert {row.name for row in book.standing("file", "/drop/")} == {
+        "/drop/a.fits",
+        "/drop/b.fits",
+        "/drop/\udcff.fits",
+    }
+    assert book.standing("file", again=True) == []
+    assert (book.again("file", "/drop/"), book.again("file", "/drop/")) == (3, 0)
+    assert len(book.standing("file", "/drop/", again=True)) == 3
+    assert book.put("file", "/drop/a.fits", "is cut"), "it was asked for"
+    assert not book.put("file", "/drop/a.fits", "is cut")
+    assert book.settle("file", ["/drop/b.fits", "/drop/\udcff.fits", "/nothing"], "it was taken") == 2
+    assert book.settle("file", ["/drop/b.fits"], "it was taken") == 0
+    assert [row.name for row in book.standing("file", "/drop/")] == ["/drop/a.fits"]
+    assert len(book.all()) == 5
+    assert book.put("file", "/drop/b.fits", "is cut"), "it came back"
+    assert len(book.standing("file", limit=2)) == 2
+
+
+def test_what_has_no_row_is_noted(ledger: Ledger) -> None:
+    ledger.events.note("input", "oods s3://b", "heard", "silent", reason="nothing\x00 came", files=3)
+    ledger.events.note("input", "oods s3://a", "heard", "silent")
+    ledger.events.note("input", "oods s3://a", "silent", "heard")
+    found = ledger.events.newest("input")
+    assert [(row.subject, row.new) for row in found] == [("oods s3://b", "silent"), ("oods s3://a", "heard")]
+    assert found[0].detail["files"] == 3
+    assert ledger.events.newest("output") == []
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -209,6 +209,27 @@ def test_what_the_dead_were_ingesting_is_ingested(ledger: Ledger, url: str, open
 # -- guiders wait for their exposure
 
 
+def test_an_object_that_was_written_anew_before_it_was_ingested(ledger: Ledger) -> None:
+    """What is there now is ingested; what failed gets another chance, what is ingested stays what it is."""
+    image_id = take(ledger, facts_of())
+    plan = IngestPlan(image_id=image_id, repository=REPO, path="s3://a/b.fits", bytes=3, stored="one")
+    assert ledger.ingests.plan([plan]) == 1
+    (row,) = ledger.ingests.by_paths(REPO, ["s3://a/b.fits", "s3://a/c.fits"])["s3://a/b.fits"]
+    assert (row.bytes, row.stored) == (3, "one")
+    assert ledger.ingests.rewritten(row, 4, "two")
+    (claimed,) = ledger.ingests.claim(REPO, 9)
+    assert (claimed.bytes, claimed.stored) == (4, "two")
+    assert not ledger.ingests.rewritten(row, 5, "three")
+    assert ledger.ingests.end(claimed, "failed", "is cut")
+    assert ledger.ingests.rewritten(row, 5, "three")
+    (claimed,) = ledger.ingests.claim(REPO, 9)
+    assert (claimed.bytes, claimed.stored) == (5, "three")
+    assert ledger.ingests.end(claimed, "ingested")
+    assert not ledger.ingests.rewritten(row, 6, "four")
+    (row,) = ledger.ingests.by_path(REPO, "s3://a/b.fits")
+    assert (row.state, row.bytes, row.stored) == ("ingested", 5, "three")
+
+
 def test_a_guider_waits_for_its_exposure(ledger: Ledger) -> None:
     """In the ledger, not in memory: whoever ingests the exposure lets it go on."""
     one, two = (take(ledger, facts_of(number)) for number in (1, 2))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from raftwright.ledger.database import Transaction, marks
+from raftwright.ledger.database import Change, Transaction, clean, marks
 from raftwright.ledger.rows import AttemptRow, EventRow
 
 if TYPE_CHECKING:
@@ -45,6 +45,20 @@ class Events:
             where += f" AND thing IN ({marks(list(things))})"
             values += things
         return self._select(f"WHERE {where} ORDER BY number", values)
+
+    def newest(self, thing: str) -> list[EventRow]:
+        """The last one of each subject, of things that belong to no night."""
+        return self._select(
+            "WHERE number IN (SELECT max(number) FROM event WHERE dayobs = 0 AND thing = ? GROUP BY subject)"
+            " ORDER BY number",
+            (thing,),
+        )
+
+    def note(self, thing: str, subject: str, old: str, new: str, **detail: Any) -> None:
+        """Writes down a change of something that has no row of its own, and belongs to no image."""
+        said = {key: clean(value) if isinstance(value, str) else value for key, value in detail.items()}
+        change = Change(thing, clean(subject), old, new, detail=said)
+        self._database.change(lambda transaction: transaction.note(change))
 
     def last(self) -> int:
         """The number of the last event; 0: there is none."""

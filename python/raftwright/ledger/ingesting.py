@@ -386,6 +386,27 @@ class IngestQueue:
 
         return self._database.change(work)
 
+    def rewritten(self, row: IngestRow, size: int, stored: str) -> bool:
+        """What is not ingested yet is another object by now: that is what will be ingested, and what failed
+        gets another chance. False, and nothing is written, where somebody has begun with it meanwhile."""
+        may = ("queued", "waiting", "failed", "conflict", "unsupported")
+
+        def work(transaction: Transaction) -> bool:
+            lock = transaction.lock.replace("UPDATE", "UPDATE OF ingest")
+            rows = select_in(
+                transaction, f"WHERE ingest.id = ? AND ingest.state IN ({quoted(may)}){lock}", (row.id,)
+            )
+            reason = "another object has its name now"
+            for one in rows:
+                transaction.update("ingest", ("bytes", "stored"), ("id",), [(size, clean(stored), one.id)])
+                if one.state in ("failed", "conflict", "unsupported"):
+                    move_in(transaction, [one], "queued", reason)
+                else:
+                    note(transaction, one, one.state, one.state, {"reason": reason})
+            return bool(rows)
+
+        return self._database.change(work)
+
 
 def _pinned_in(transaction: Transaction, repository: str, image_id: int) -> set[str]:
     """Detectors of an image that are pinned, so that what comes of them later is too: another version shares

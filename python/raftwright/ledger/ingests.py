@@ -46,14 +46,31 @@ class Ingests(IngestQueue):
 
         Whether they may go decides `Replicas.safe`. Raises UsageError.
         """
-        if by not in _AGE:
-            raise UsageError(f"age is counted from `observed` or `ingested`, not {by!a}")
-        column = _AGE[by]
+        column = _age(by)
         return self._select(
             f"WHERE ingest.repository = ? AND {_GOES_FIRST} AND {column} < ? AND {column} >= ?"
             f" AND ({column} > ? OR ingest.id > ?) AND {_UNTAGGED} ORDER BY {column}, ingest.id LIMIT ?",
             (repository, before_tai, after[0], after[0], after[1], limit),
         )
+
+    def kept(self, rows: Iterable[IngestRow]) -> dict[int, str]:
+        """What keeps those that somebody has pinned or tagged, whatever their state, by their number."""
+        ids = sorted({row.id for row in rows})
+        return {number: why for part in parts(ids) for number, why in self._kept("ingest.id", part)}
+
+    def held(
+        self, repository: str, by: Literal["observed", "ingested"], before_tai: float
+    ) -> list[tuple[IngestRow, str]]:
+        """What `oldest` leaves out because it is pinned or tagged, and what keeps it. This looks at all files
+        of a repository. Raises UsageError."""
+        column = _age(by)
+        rows = self._select(
+            "WHERE ingest.repository = ? AND ingest.state = 'ingested' AND"
+            f" {column} < ? AND (ingest.pinned <> 0 OR NOT {_UNTAGGED}) ORDER BY {column}, ingest.id",
+            (repository, before_tai),
+        )
+        why = self.kept(rows)
+        return [(row, why[row.id]) for row in rows if row.id in why]
 
     def leave(self, rows: Iterable[IngestRow], reason: str = "") -> list[IngestRow]:
         """The first step of a removal: those that are going now, and nobody else takes away. What is no
@@ -138,6 +155,17 @@ class Ingests(IngestQueue):
             "WHERE ingest.repository = ? AND ingest.path = ? ORDER BY ingest.id", (repository, clean(path))
         )
 
+    def by_paths(self, repository: str, paths: Collection[str]) -> dict[str, list[IngestRow]]:
+        """The same for many, by path; those that the ledger does not know are left out."""
+        found: dict[str, list[IngestRow]] = {}
+        with self._database.reading() as transaction:
+            for part in parts(sorted({clean(path) for path in paths})):
+                among, values = transaction.among("ingest.path", part)
+                where = f"WHERE ingest.repository = ? AND {among} ORDER BY ingest.id"
+                for row in select_in(transaction, where, (repository, *values)):
+                    found.setdefault(row.path, []).append(row)
+        return found
+
     def find(
         self,
         instrument: str,
@@ -211,9 +239,31 @@ class Ingests(IngestQueue):
             found.setdefault(name, {})[state] = count
         return found
 
+    def _kept(self, column: str, part: Sequence[int]) -> list[tuple[int, str]]:
+        with self._database.reading() as transaction:
+            among, values = transaction.among(column, part)
+            tags: dict[int, list[str]] = {}
+            for number, name in transaction.rows(
+                "SELECT ingest.id, tag.name FROM ingest JOIN tag ON tag.image_id = ingest.image_id"
+                f" AND tag.detector IN ('', ingest.detector) WHERE {among} ORDER BY tag.name",
+                values,
+            ):
+                tags.setdefault(number, []).append(str(name))
+            pinned = transaction.rows(
+                f"SELECT ingest.id FROM ingest WHERE ingest.pinned <> 0 AND {among}", values
+            )
+        found = {number: f"is tagged {', '.join(dict.fromkeys(names))}" for number, names in tags.items()}
+        return [*{**found, **{row[0]: "is pinned" for row in pinned}}.items()]
+
     def _select(self, where: str, values: Sequence[Any]) -> list[IngestRow]:
         with self._database.reading() as transaction:
             return select_in(transaction, where, values)
+
+
+def _age(by: str) -> str:
+    if by not in _AGE:
+        raise UsageError(f"age is counted from `observed` or `ingested`, not {by!a}")
+    return _AGE[by]
 
 
 class _Selection(msgspec.Struct, frozen=True, kw_only=True):

@@ -271,6 +271,13 @@ class QuarantineRow(msgspec.Struct, frozen=True, kw_only=True):
     first_tai: float
     last_tai: float
     count: int
+    standing: str
+    """`aside`; `again`: somebody asked that it be tried once more; `settled`: there is nothing to be done."""
+
+    @property
+    def name(self) -> str:
+        """As it was given; what is no text in it is escaped as `os.fsdecode` does."""
+        return os.fsdecode(bytes.fromhex(self.name_hex))
 
 
 class ReplicaRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,6 +324,8 @@ class IngestPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Lower goes first."""
     observed_tai: float | None = None
     """When it was taken; begin, trigger or announcement of its image if that is not given."""
+    stored: str = ""
+    """Of an object: tag and sums that its store tells of it."""
 
 
 class IngestRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -355,6 +364,8 @@ class IngestRow(msgspec.Struct, frozen=True, kw_only=True):
     ingested_tai: float | None
     observed_tai: float
     removed_tai: float | None
+    stored: str
+    """Of an object: tag and sums that its store told of it, as `raftwright.oods.stored` writes them."""
 
 
 class TagRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -279,7 +279,14 @@ quarantine = Table(
     Column("first_tai", Float, nullable=False),
     Column("last_tai", Float, nullable=False),
     Column("count", BigInteger, nullable=False, server_default="1"),
+    Column("standing", String, nullable=False, server_default="aside"),  # aside, again, settled
     UniqueConstraint("what", "name_hex"),
+    Index(
+        "quarantine_again",
+        *("what",),
+        sqlite_where=text("standing = 'again'"),
+        postgresql_where=text("standing = 'again'"),
+    ),
 )
 
 # What was told of an image before the DAQ announced it: taken over when it does.
@@ -352,6 +359,7 @@ ingest = Table(
     Column("ingested_tai", Float),
     Column("observed_tai", Float, nullable=False),
     Column("removed_tai", Float),
+    Column("stored", Text, nullable=False, server_default=""),  # of an object: tag and sums of the store
     UniqueConstraint("repository", "path", "crc32c"),
     # What is done is not in it: the queue stays short however long the history is.
     Index(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from raftwright.report.book import Book
 
-__all__ = ["Incident", "incidents", "troubles"]
+__all__ = ["Incident", "detail_of", "incidents", "troubles"]
 
 _NEAR: Final = 300.0
 """Seconds between two troubles of one incident."""
@@ -62,7 +62,8 @@ class Incident:
 def troubles(book: Book, dayobs: int, begin_tai: float, end_tai: float) -> Iterator[Trouble]:
     """Events of a night that were troubles; those of services, which belong to no night, by their time."""
     columns = "at_tai, thing, subject, old, new, obsid, detail"
-    for things, night in ((("source", "file", "image", "delivery"), dayobs), (("role", "quarantine"), 0)):
+    of_images, of_services = ("source", "file", "image", "delivery"), ("role", "quarantine", "input")
+    for things, night in ((of_images, dayobs), (of_services, 0)):
         for thing in things:
             for row in book.rows(
                 f"SELECT {columns} FROM event WHERE dayobs = ? AND thing = ? AND {_WHERE[thing]}"
@@ -82,14 +83,15 @@ _WHERE: Final = {
     "image": "new IN ('incomplete', 'lost')",
     "delivery": "(new IN ('failed', 'conflict') OR (new = 'queued' AND old <> ''))",
     "role": "old <> ''",
-    "quarantine": "1 = 1",
+    "quarantine": "new NOT IN ('again', 'settled')",
+    "input": "new = 'silent'",
 }
 
 
 def _trouble(
     at: float, thing: str, subject: str, old: str, new: str, obsid: str, text: str
 ) -> Trouble | None:
-    detail = _detail(text)
+    detail = detail_of(text)
     reason = str(detail.get("reason", ""))
     if thing == "source":
         if new == "claimed" or old == new:
@@ -115,6 +117,8 @@ def _trouble(
         return Trouble(
             at, "set aside", str(detail.get("what", "")), "", f"{subject}: {reason}" if reason else subject
         )
+    if thing == "input":
+        return Trouble(at, "notifications silent", subject, "", reason)
     if thing == "file":
         return Trouble(at, f"file {new}", str(detail.get("detector", "")), obsid, reason)
     return Trouble(at, f"image {new}", "", obsid, reason)
@@ -126,7 +130,7 @@ def incidents(found: Iterable[Trouble], near: float = _NEAR) -> list[Incident]:
     done: list[Incident] = []
     running: dict[tuple[str, str, str], Incident] = {}
     for one in sorted(found, key=lambda trouble: trouble.at_tai):
-        place = one.where if one.kind.startswith(("delivery", "service", "set")) else ""
+        place = one.where if one.kind.startswith(("delivery", "service", "set", "notifications")) else ""
         key = one.kind, place, _alike(one.reason)
         incident = running.get(key)
         if incident is None or one.at_tai - incident.end_tai > near:
@@ -151,7 +155,8 @@ def _host(owner: str) -> str:
     return ":".join(owner.split(":")[:2])
 
 
-def _detail(text: str) -> dict[str, Any]:
+def detail_of(text: str) -> dict[str, Any]:
+    """What stands with an event; empty where that is none."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

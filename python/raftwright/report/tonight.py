@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from raftwright.report.book import Book
+from raftwright.report.incidents import detail_of
 from raftwright.report.latency import LATE, percentile
 from raftwright.report.times import dayobs_of, now_tai, seconds_of, span
 
@@ -146,7 +147,7 @@ def tonight(book: Book, *, dayobs: int | None = None, now: float | None = None) 
             dayobs,
         )
     )
-    quarantined = int(book.value("SELECT count(*) FROM quarantine") or 0)
+    quarantined = int(book.value("SELECT count(*) FROM quarantine WHERE standing <> 'settled'") or 0)
     night = _night(book, rows, recent, at)
     last = rows[-1] if rows else None
     return Tonight(
@@ -163,7 +164,10 @@ def tonight(book: Book, *, dayobs: int | None = None, now: float | None = None) 
         open_images=images,
         earlier={str(state): int(number) for state, number in earlier.items()},
         quarantined=quarantined,
-        problems=tuple(_problems(night, images, headers, destinations, services, earlier, quarantined)),
+        problems=(
+            *_problems(night, images, headers, destinations, services, earlier, quarantined),
+            *_silent(book),
+        ),
     )
 
 
@@ -368,6 +372,15 @@ def _problems(
     if quarantined:
         found.append(f"{_count(quarantined, 'thing')} in quarantine")
     return found
+
+
+def _silent(book: Book) -> list[str]:
+    """Inputs of which nothing is heard, though there is something: what was said of each last."""
+    rows = book.all(
+        "SELECT subject, detail FROM event WHERE number IN (SELECT max(number) FROM event WHERE dayobs = 0"
+        " AND thing = 'input' GROUP BY subject) AND new = 'silent' ORDER BY subject"
+    )
+    return [f"{subject}: {detail_of(str(detail)).get('reason', '')}" for subject, detail in rows]
 
 
 def _count(number: int, singular: str, plural: str | None = None) -> str:

@@ -180,6 +180,7 @@ CREATE TABLE ingest (
     ingested_tai FLOAT,
     observed_tai FLOAT NOT NULL,
     removed_tai FLOAT,
+    stored TEXT DEFAULT '' NOT NULL,
     PRIMARY KEY (id),
     UNIQUE (repository, path, crc32c)
 )
@@ -206,9 +207,11 @@ CREATE TABLE quarantine (
     first_tai FLOAT NOT NULL,
     last_tai FLOAT NOT NULL,
     count BIGINT DEFAULT '1' NOT NULL,
+    standing VARCHAR DEFAULT 'aside' NOT NULL,
     PRIMARY KEY (id),
     UNIQUE (what, name_hex)
 );
+CREATE INDEX quarantine_again ON quarantine (what) WHERE standing = 'again';
 CREATE TABLE replica (
     id BIGSERIAL NOT NULL,
     image_id BIGINT NOT NULL,
@@ -286,5 +289,5 @@ CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0002');
-INSERT INTO information (name, value) VALUES ('version', '2');
+INSERT INTO alembic_version (version_num) VALUES ('0003');
+INSERT INTO information (name, value) VALUES ('version', '3');
