@@ -12,7 +12,7 @@ import yaml
 
 from raftwright.errors import FormatError
 from raftwright.service.units import read_bytes
-from raftwright.transfer.place import Place, Templates, check_encrypted
+from raftwright.transfer.place import Place, Templates
 
 SSH = ["ssh", "{user}@{host}", "{command}"]
 SCP = ["scp", "-Bq", "{file}", "{user}@{host}:{dest}"]
@@ -83,15 +83,15 @@ def test_plain_programs_are_refused(transfer: list[str]) -> None:
 
 
 def test_plain_servers_are_refused() -> None:
-    """D147: only this host is spoken to without encryption."""
+    """D147, D169: only this host is spoken to without encryption."""
     for host in ("far.example.org", "10.0.0.1", "127.0.0.1.example.org"):
         with pytest.raises(FormatError, match="insecure: true"):
             Place(name="far", kind="webdav", root=f"http://{host}/x")
         Place(name="far", kind="webdav", root=f"https://{host}/x")
         Place(name="far", kind="webdav", root=f"http://{host}/x", insecure=True)
-        bucket = Place(name="far", kind="s3", root="s3://raws/x", endpoint=f"http://{host}")
         with pytest.raises(FormatError, match="insecure: true"):
-            check_encrypted(bucket)
+            Place(name="far", kind="s3", root="s3://raws/x", endpoint=f"http://{host}")
+        Place(name="far", kind="s3", root="s3://raws/x", endpoint=f"http://{host}", insecure=True)
     for host in ("127.0.0.1:80", "localhost", "[::1]:8080"):
         Place(name="far", kind="webdav", root=f"http://{host}/x")
 

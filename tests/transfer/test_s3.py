@@ -169,6 +169,36 @@ def test_where_lsst_resources_is_told(bucket: Bucket, source: Path, monkeypatch:
     assert ResourcePath(f"s3://{bucket.name}/p/two").read() == source.read_bytes()
 
 
+def test_a_mistyped_bucket_is_said_at_start(
+    archive: Archive, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """D169: in one line, with what was asked for and what may be meant, before any image; it goes away when
+    somebody makes the bucket."""
+    wrong = f"{bucket.name}s"
+    service = archive.archiver(s3("far", bucket.endpoint, f"s3://{wrong}/raw"))
+    (said,) = wait_for(service.problems)
+    for part in ("far: ", f"no bucket '{wrong}'", bucket.endpoint, f"(is '{bucket.name}'"):
+        assert part in said
+    assert "\n" not in said
+    assert said.removeprefix("far: ") in caplog.text
+    bucket.client.create_bucket(Bucket=wrong)
+    wait_for(lambda: not service.problems(), 15.0)
+
+
+def test_plain_http_by_the_environment(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D169: what is not encrypted is not spoken to beyond this host, wherever that was said, unless it is
+    wanted."""
+    from raftwright.archiver import Destination
+
+    monkeypatch.setenv("S3_ENDPOINT_URL", "http://198.51.100.7:1")
+    place = Destination(name="x", kind="s3", root="s3://raws/p", timeout=1.0)
+    with pytest.raises(OutageError, match=r"198\.51\.100\.7.*not encrypted.*insecure: true"):
+        S3Sender(place).send(job(source, "one"))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    wanted = Destination(name="x", kind="s3", root="s3://raws/p", timeout=1.0, insecure=True)
+    assert S3Sender(wanted)._bucket.client.meta.endpoint_url == "http://198.51.100.7:1"
+
+
 def test_an_image_in_a_bucket(archive: Archive, bucket: Bucket) -> None:
     """D166: the list of sensors first, and for each CCD the sidecar before the file."""
     archive.archiver(bucket.to(concurrency=3))

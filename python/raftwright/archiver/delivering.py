@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 from raftwright.archiver.commands import Runner
 from raftwright.archiver.planning import COMMAND
 from raftwright.archiver.settings import Command, Destination
-from raftwright.errors import NotFoundError, RaftwrightError
+from raftwright.errors import NotFoundError
 from raftwright.transfer.directory import DirectorySender
 from raftwright.transfer.lane import Ended, Lane, Limits
 from raftwright.transfer.naming import before
 from raftwright.transfer.outcome import Job, Sent
 from raftwright.transfer.sender import Sender, sender_of
+from raftwright.transfer.warming import Warming
 
 if TYPE_CHECKING:
     from raftwright.archiver.settings import Settings
@@ -65,6 +66,7 @@ class Lanes:
         self._brought: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         """Sidecars by destination, name there and sum, and when they were seen there last."""
         self._lock = threading.Lock()
+        self._warming = Warming(_log)
         self._lanes: dict[str, Lane] = {}
         self._senders: dict[str, Sender | Runner] = {}
         for destination in settings.destinations:
@@ -118,9 +120,7 @@ class Lanes:
     def warm(self, archive: Path) -> None:
         """Makes connections before the first image needs them. Waits for none of it."""
         for name, sender in self._senders.items():
-            threading.Thread(
-                target=_warm, args=(name, sender, archive), name=f"warm {name}"[:60], daemon=True
-            ).start()
+            self._warming.begin(name, functools.partial(_how, sender, archive), self._lanes[name].doubt)
 
     def idle(self) -> bool:
         """Whether every queue is empty."""
@@ -133,6 +133,7 @@ class Lanes:
 
     def close(self) -> None:
         """Ends what runs, and all connections."""
+        self._warming.close()
         for sender in self._senders.values():
             sender.close()
 
@@ -155,11 +156,8 @@ class Lanes:
         return sent
 
 
-def _warm(name: str, sender: Sender | Runner, archive: Path) -> None:
-    try:
-        how = sender.warm()
-        if isinstance(sender, DirectorySender) and not sender.links_from(archive):
-            how += "; copies, because the archive is on another file system"
-        _log.info("%s: %s", name, how)
-    except (RaftwrightError, OSError) as error:
-        _log.error("%s: %s", name, error)
+def _how(sender: Sender | Runner, archive: Path) -> str:
+    how = sender.warm()
+    if isinstance(sender, DirectorySender) and not sender.links_from(archive):
+        how += "; copies, because the archive is on another file system"
+    return how

@@ -28,6 +28,7 @@ from raftwright.transfer.lane import Ended, Lane, Limits
 from raftwright.transfer.naming import before
 from raftwright.transfer.outcome import Job, OutageError, RefusedError
 from raftwright.transfer.sender import sender_of
+from raftwright.transfer.warming import Warming
 
 if TYPE_CHECKING:
     from raftwright.backbone.settings import Endpoint
@@ -68,6 +69,7 @@ class Lanes:
         self.weak: dict[str, str] = {}
         """Custodial endpoints that cannot hold files against their owner, and how they hold them."""
         self._lock = threading.Lock()
+        self._warming = Warming(_log)
         self._under_way: dict[tuple[str, str, str], tuple[float, Future[Sent]]] = {}
         self._lanes: dict[str, Lane] = {}
         self.senders: dict[str, Sender] = {}
@@ -109,7 +111,7 @@ class Lanes:
     def warm(self) -> None:
         """Makes connections before the first image needs them. Waits for none of it."""
         for name, sender in self.senders.items():
-            threading.Thread(target=_warm, args=(name, sender), name=f"warm {name}"[:60], daemon=True).start()
+            self._warming.begin(name, sender.warm, self._lanes[name].doubt)
 
     def idle(self, names: Collection[str] | None = None) -> bool:
         """Whether every queue, or those of some endpoints, is empty. Raises StorageError."""
@@ -133,6 +135,7 @@ class Lanes:
 
     def close(self) -> None:
         """Ends what runs, and all connections."""
+        self._warming.close()
         for sender in self.senders.values():
             sender.close()
 
@@ -259,10 +262,3 @@ def _holds(row: DeliveryRow) -> bool:
     except (RaftwrightError, OSError):
         return False
     return (found.bytes, found.crc32c) == (row.bytes, row.crc32c)
-
-
-def _warm(name: str, sender: Sender) -> None:
-    try:
-        _log.info("%s: %s", name, sender.warm())
-    except (RaftwrightError, OSError) as error:
-        _log.error("%s: %s", name, error)

@@ -10,7 +10,7 @@ from msgspec import Meta
 from raftwright.errors import FormatError
 from raftwright.service.units import Bytes, Period, Seconds
 from raftwright.transfer.naming import CLASSES, KINDS, LAYOUT, Class, Instrument, What, check_layout
-from raftwright.transfer.place import Name, Place, check_encrypted
+from raftwright.transfer.place import Name, Place
 
 __all__ = ["Endpoint", "Scrub", "Settings"]
 
@@ -38,7 +38,6 @@ class Endpoint(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_encrypted(self)
         check_layout(self.layout)
         if not self.what:
             raise FormatError("what: names nothing to hand over; leave it out for all")

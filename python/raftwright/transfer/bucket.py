@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import os
 import threading
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from raftwright import _core
+from raftwright.errors import NotFoundError
 from raftwright.transfer.bodies import Body
 from raftwright.transfer.extras import need
 from raftwright.transfer.outcome import OutageError, RefusedError
+from raftwright.transfer.place import is_unencrypted
 from raftwright.transfer.targets import check_text, checked
 from raftwright.transfer.throttle import Throttle
 
@@ -109,6 +112,10 @@ class Bucket:
 
         wanted = self.place
         endpoint, key, secret = _endpoint_of(wanted, self.profile)
+        if is_unencrypted(endpoint) and not wanted.insecure:
+            raise OutageError(
+                f"{wanted.name}: {endpoint[:200]!a} is not encrypted; use https, or say insecure: true"
+            )
         patience = max(1.0, min(wanted.timeout, 60.0))
         config = Config(
             connect_timeout=min(10.0, patience),
@@ -141,6 +148,30 @@ class Bucket:
             if self._made is not None:
                 self._made.close()
                 self._made = None
+
+    def check(self) -> str:
+        """Where the bucket is, if it is there. Raises NotFoundError where the server knows none of that
+        name, with those that are called alike; OutageError where nobody can say."""
+        where = str(self.client.meta.endpoint_url)
+        try:
+            with self.said(f"s3://{self.name}"):
+                self.client.head_bucket(Bucket=self.name)
+        except AbsentError:
+            said = f"there is no bucket {self.name[:255]!a} at {where}{self._alike()}"
+            raise NotFoundError(f"{said}; correct the name, or make it") from None
+        except RefusedError as error:
+            raise OutageError(str(error)) from None
+        return f"bucket s3://{self.name} at {where}"
+
+    def _alike(self) -> str:
+        """What buckets there are that may be meant, as far as we may know."""
+        try:
+            with self.said("buckets"):
+                names = [str(one.get("Name")) for one in self.client.list_buckets().get("Buckets", ())]
+        except (RefusedError, OutageError):
+            return ""
+        alike = difflib.get_close_matches(self.name, names[:10_000], n=3)
+        return f" (is {' or '.join(f'{name!a}' for name in alike)} meant?)" if alike else ""
 
     # -- objects
 

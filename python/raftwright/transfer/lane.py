@@ -154,6 +154,7 @@ class Lane:
         """How often a file was, since it was queued. Tries that met an outage are none of these."""
         self._resume = 0.0
         self._down = ""
+        self._doubt = ""
         self._deaf = ""
         self._files = {
             state: metrics.counter("deliveries", "Tries to deliver that ended", destination=name, state=state)
@@ -199,7 +200,12 @@ class Lane:
     @property
     def trouble(self) -> str:
         """Why nothing goes there now: for the place, or for the ledger; empty where all is well."""
-        return self._down or self._deaf
+        return self._down or self._deaf or self._doubt
+
+    def doubt(self, reason: str) -> None:
+        """Somebody looked at the place before there was anything to send: what would keep it; empty where all
+        is well. It is told, and nothing is held back for it."""
+        self._doubt = reason
 
     def _is_down(self) -> float:
         return float(bool(self.trouble))
@@ -425,6 +431,7 @@ class Lane:
     def _worked(self) -> None:
         self._outages = self._refused = 0
         self._resume = 0.0
+        self._doubt = ""
         if self._down:
             _log.info("%s: files go there again", self.name)
             self._down = ""

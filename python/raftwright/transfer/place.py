@@ -14,7 +14,16 @@ from raftwright.errors import FormatError
 from raftwright.service.units import SIZE, Bytes, Seconds, Secret
 from raftwright.transfer.words import words_of
 
-__all__ = ["WORDS", "Name", "Place", "Templates", "Threads", "Tries", "check_encrypted", "check_times"]
+__all__ = [
+    "WORDS",
+    "Name",
+    "Place",
+    "Templates",
+    "Threads",
+    "Tries",
+    "check_times",
+    "is_unencrypted",
+]
 
 Name: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,39}\Z")]
 Threads: TypeAlias = Annotated[int, Meta(ge=1, le=64)]
@@ -123,19 +132,24 @@ def check_times(timeout: float, backoff: float, longest: float) -> None:
         raise FormatError("longest: has to be at least backoff")
 
 
-def check_encrypted(place: Place) -> None:
+def _check_encrypted(place: Place) -> None:
     """Raises FormatError where files would go over a network unencrypted and `insecure` is not set."""
     if place.insecure:
         return
     url = place.endpoint if place.kind == "s3" else place.root if place.kind == "webdav" else ""
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "dav") and not _is_here(parts.hostname or ""):
+    if is_unencrypted(url):
         raise FormatError(f"{url[:200]!a} is not encrypted; use https, or say insecure: true")
     for argument in place.commands.transfer if place.commands else ():
         if _PLAIN.search(argument):
             raise FormatError(
                 f"commands: transfer: {argument[:100]!a} does not encrypt; use ssh, or say insecure: true"
             )
+
+
+def is_unencrypted(url: str) -> bool:
+    """Whether what goes there can be read on the way: it leaves this host, and not by TLS."""
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "dav") and not _is_here(parts.hostname or "")
 
 
 def _is_here(host: str) -> bool:
@@ -165,6 +179,7 @@ def _check_s3(place: Place) -> None:
         raise FormatError("access_key and secret_key go together; give both or none")
     if place.endpoint and urlsplit(place.endpoint).scheme not in ("http", "https"):
         raise FormatError(f"endpoint: {place.endpoint[:200]!a} is no http(s) URL")
+    _check_encrypted(place)
 
 
 def _check_webdav(place: Place) -> None:
@@ -180,7 +195,7 @@ def _check_webdav(place: Place) -> None:
         )
     if bool(place.user) != bool(place.password) or (place.token and place.user):
         raise FormatError("user and password go together, or there is a token; give one of them")
-    check_encrypted(place)
+    _check_encrypted(place)
 
 
 def _check_command(place: Place) -> None:
@@ -214,7 +229,7 @@ def _check_command(place: Place) -> None:
         raise FormatError("commands: remote: has to have {command}")
     if place.bandwidth and "bandwidth" not in transfer:
         raise FormatError("bandwidth: the program has to be told; give it {bandwidth}, in KiB a second")
-    check_encrypted(place)
+    _check_encrypted(place)
 
 
 _CHECKS: Final = {

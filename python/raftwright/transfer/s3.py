@@ -68,10 +68,9 @@ class S3Sender:
         """Raises OutageError."""
         shown = self._bucket.root.geturl()
         try:
-            with self._bucket.said(shown, bucket=True):
-                self._bucket.client.head_bucket(Bucket=self._bucket.name)
-        except RefusedError as error:
-            raise OutageError(str(error)) from None
+            self._bucket.check()
+        except NotFoundError as error:
+            raise OutageError(f"{shown}: {error}") from None
         if self._place.immutable == "required" and not self._has_locks():
             raise OutageError(f"{shown}: the bucket has no object lock; make one that has, or ask for less")
 
