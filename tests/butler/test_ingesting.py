@@ -554,3 +554,24 @@ def test_usage(archive: Raws, opened: Open) -> None:
         Ingester(opened(writeable=False))
     with pytest.raises(FormatError):
         Incoming.of("/archive/picture.png")
+
+
+@pytest.mark.parametrize("transfer", ["hardlink", "move"])
+def test_a_repository_whose_path_is_quoted_in_a_uri(
+    tmp_path: Path, repo: Path, opened: Open, transfer: Any
+) -> None:
+    """What is moved leaves its place, what is removed takes its sidecars with it."""
+    place = repo.rename(tmp_path / "our oods #1 é")
+    archive = Raws(tmp_path / "a b")
+    paths = archive.image()
+    ingester = Ingester(opened(place))
+    files = [Incoming.of(str(path)) for path in paths]
+    outcomes = ingester.ingest(files, transfer)
+    assert {outcome.state for outcome in outcomes} == {"ingested"}
+    assert any(path.exists() for path in paths) == (transfer != "move")
+    repository = opened(place)
+    refs = repository.find("LSSTCam")
+    assert sorted(repository.uris(refs).values()) == sorted(outcome.uri for outcome in outcomes)
+    assert repository.butler.get(refs[0]).mosaic.shape == (32, 160)
+    assert len(repository.remove(refs)) == 3
+    assert not [path for path in place.rglob("MC_*") if path.is_file()]

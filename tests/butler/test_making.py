@@ -180,3 +180,16 @@ def test_one_line_when_it_fails(
     assert said.err.count("\n") == 1
     assert "secret" not in said.err
     shutil.rmtree(tmp_path / "repo", ignore_errors=True)
+
+
+@pytest.mark.parametrize("name", ["o?x", "o%41"])
+def test_a_name_that_a_butler_misreads(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="misreads"):
+        make_repository(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_one_has_left_goes(tmp_path: Path) -> None:
+    (tmp_path / "repo" / "making-x" / "sub").mkdir(parents=True)
+    make_repository(tmp_path / "repo", cameras=["LATISS"]).close()
+    assert not list((tmp_path / "repo").glob("making-*"))

@@ -567,3 +567,36 @@ def test_no_ledger_is_made_where_one_was_mistyped(
     assert main(["oods", verb, *more, "--config", str(config)]) != 0
     assert "leger.db: there is no such ledger" in capsys.readouterr().err
     assert not (site.path / "leger.db").exists()
+
+
+@pytest.mark.parametrize("how", ["pinned", "tagged paper"])
+def test_what_is_pinned_while_it_leaves_stays(site: Site, how: str) -> None:
+    """Somebody died between the mark and the removal; what was pinned or tagged since is not removed."""
+    site.image()
+    rows = site.ingested(3)
+    copied(site, "a", "vault")
+    with open_repository(site.repo, writeable=True) as repository:
+        choice = Chooser(site.ledger, settings(site, OLD), repository).choose()
+        assert len(site.ledger.ingests.leave([row for row, _ in choice.going], "old")) == 3
+        if how == "pinned":
+            site.ledger.ingests.pin("for a paper", repository="oods", ids=[rows[0].id])
+        else:
+            site.ledger.tags.tag("paper", [rows[0].image_id], [rows[0].detector])
+        assert leaver(site, repository).resume() == 2
+    assert Path(rows[0].path).is_file()
+    assert {row.id for row in site.rows("ingested")} == {rows[0].id}
+    assert datasets(site) == {rows[0].dataset_id}
+    with open_repository(site.repo) as repository:
+        told = Chooser(site.ledger, settings(site, OLD), repository).choose(held=True)
+    assert [(row.id, why) for row, why in told.staying] == [(rows[0].id, f"is {how}")]
+    consistent(site)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(30 * 86400.0, "30 d"), (1.0, "1 s"), (5400.0, "90 min")])
+def test_ages_are_told_in_units_of_people(site: Site, seconds: float, said: str) -> None:
+    site.image()
+    site.ingested(3)
+    rules = Retention(rules=[Rule(older_than=seconds, by="ingested")], copies=0, unprotected=True)
+    with open_repository(site.repo) as repository:
+        choice = Chooser(site.ledger, settings(site, rules), repository).choose(now=tai() + 2 * seconds)
+    assert {why for _, why in choice.going} == {f"ingested more than {said} ago"}

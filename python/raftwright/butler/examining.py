@@ -8,11 +8,11 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
-from raftwright.butler.incoming import Incoming, Outcome
+from raftwright.butler.incoming import Incoming, Outcome, uri_of
 from raftwright.butler.software import ResourcePath
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError, StorageError, UsageError
 from raftwright.events.codes import OodsStatus
@@ -106,7 +106,7 @@ def _place(text: str) -> tuple[str, str]:
         raise UsageError(f"{shown}: files are read by {', '.join(_SCHEMES)}, and by plain paths")
     if not text.startswith("/") or ".." in text.split("/"):
         raise UsageError(f"{shown}: has to be an absolute path without `..`")
-    return text, f"file://{quote(text)}"
+    return text, uri_of(text)
 
 
 def _identity(incoming: Incoming) -> tuple[ImageName, str, int]:

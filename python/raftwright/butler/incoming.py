@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
@@ -11,11 +14,22 @@ from raftwright.errors import FormatError
 from raftwright.events.codes import OodsStatus
 from raftwright.rawfile.names import FileName
 
-__all__ = ["Incoming", "Kind", "Outcome", "State", "Transfer"]
+__all__ = ["Incoming", "Kind", "Outcome", "State", "Transfer", "path_of", "uri_of"]
 
 Kind: TypeAlias = Literal["raw", "guider"]
 State: TypeAlias = Literal["ingested", "duplicate", "waiting", "failed", "conflict", "unsupported"]
 Transfer: TypeAlias = Literal["direct", "hardlink", "copy", "move"]
+
+
+def uri_of(path: str | os.PathLike[str]) -> str:
+    """Of a local file, as a Butler writes it."""
+    return f"file://{quote(os.fspath(path))}"
+
+
+def path_of(uri: str) -> Path | None:
+    """Of the file that a URI names; None where it is no local one."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):

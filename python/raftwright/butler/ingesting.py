@@ -14,7 +14,7 @@ import msgspec
 
 from raftwright.butler.examining import Found, examine, identify
 from raftwright.butler.exposures import Exposures
-from raftwright.butler.incoming import Incoming, Outcome, Transfer
+from raftwright.butler.incoming import Incoming, Outcome, Transfer, path_of, uri_of
 from raftwright.butler.placing import Placer, kept_aside, restore
 from raftwright.butler.software import (
     ConflictingDefinitionError,
@@ -128,7 +128,7 @@ class Ingester:
         )
         for ref in refs:
             uri = self._repository.uris([ref]).get(str(ref.id), "")
-            path = _local(uri)
+            path = path_of(uri)
             if path is None or path.name != incoming.name or not path.exists():
                 continue
             if not incoming.crc32c or digest(path).crc32c == incoming.crc32c:
@@ -231,7 +231,7 @@ class Ingester:
             if error.filename != entry.found.local:
                 raise
             return self._unreadable(entry, error)
-        return msgspec.structs.replace(entry, uri=f"file://{path}", owned=True)
+        return msgspec.structs.replace(entry, uri=uri_of(path), owned=True)
 
     # -- the registry
 
@@ -270,7 +270,7 @@ class Ingester:
             return ResourcePath(entry.uri)
         store = self._repository.store
         assert store is not None
-        return os.path.relpath(_local(entry.uri) or "", store)
+        return os.path.relpath(path_of(entry.uri) or "", store)
 
     def _enter_rest(
         self, entries: list[_Entry], done: dict[int, Outcome], error: Exception, mended: bool
@@ -311,7 +311,7 @@ class Ingester:
 
     def _again(self, entry: _Entry, there: str) -> Outcome:
         """A dataset that the registry has: the same content, an older version, or a conflict."""
-        path = _local(there)
+        path = path_of(there)
         if path is not None:
             restore(path.parent)
         if path is not None and not path.exists():
@@ -363,7 +363,7 @@ class Ingester:
         brought = self._bring(entry)
         if isinstance(brought, Outcome):
             return brought
-        path = _local(there)
+        path = path_of(there)
         owned = path is not None and self._repository.owns(there) and path.exists()
         aside = kept_aside(path) if owned and path is not None else None
 
@@ -445,7 +445,7 @@ def _examined(files: Sequence[Found]) -> list[Outcome | None]:
 
 def _digest(uri: str) -> Digest:
     """Sums of a file anywhere. Raises StorageError."""
-    path = _local(uri)
+    path = path_of(uri)
     if path is not None:
         return digest(path)
     try:
@@ -455,11 +455,6 @@ def _digest(uri: str) -> Digest:
         raise
     except Exception as error:  # each protocol has its own
         raise StorageError(5, f"cannot be read: {str(error)[:200]}", uri) from error
-
-
-def _local(uri: str) -> Path | None:
-    parts = urlsplit(uri)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def _version(uri: str) -> int:

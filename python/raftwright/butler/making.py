@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -30,6 +31,7 @@ from raftwright.butler.troubles import storage_error
 from raftwright.camera import camera as find_camera
 from raftwright.camera import camera_names
 from raftwright.errors import NotFoundError, StorageError, UsageError
+from raftwright.rawfile.names import check_path
 
 if TYPE_CHECKING:
     from raftwright.camera import Camera
@@ -39,6 +41,7 @@ __all__ = ["DEFAULT_CAMERAS", "make_repository"]
 DEFAULT_CAMERAS: Final = ("LATISS", "LSSTComCam", "LSSTCam")
 _CONFIGURATION: Final = "butler.yaml"
 _DATABASE: Final = "gen3.sqlite3"
+_ASIDE: Final = "making-"
 
 
 def make_repository(
@@ -77,11 +80,18 @@ def make_repository(
         _check_pattern(pattern)
     _check_codes(chosen.values())
     url = _registry_url(db_url)
+    check_path(place)
+    if "?" in place or unquote(place) != place:
+        raise UsageError(
+            f"{place}: a Butler misreads `?`, and `%` with two digits; name the directory otherwise"
+        )
     try:
         os.makedirs(place, exist_ok=True)
     except OSError as error:
         raise StorageError(error.errno, f"cannot be made: {error.strerror}", place) from error
     with _alone(place):
+        for left in Path(place).glob(f"{_ASIDE}*"):  # by one that was killed
+            shutil.rmtree(left, ignore_errors=True)
         if not Path(place, _CONFIGURATION).exists():
             _create(place, url, namespace)
         elif url is not None:
@@ -165,7 +175,7 @@ def _create(place: str, url: URL | None, namespace: str | None) -> None:
     if url is not None:
         _prepare_postgres(url)
     try:
-        aside = tempfile.mkdtemp(prefix="making-", dir=place)
+        aside = tempfile.mkdtemp(prefix=_ASIDE, dir=place)
     except OSError as error:
         raise StorageError(error.errno, f"cannot be written: {error.strerror}", place) from error
     try:

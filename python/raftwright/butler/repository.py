@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from raftwright.butler.formatter import remember_cameras
+from raftwright.butler.incoming import path_of
 from raftwright.butler.software import (
     Butler,
     CollectionType,
@@ -255,13 +256,14 @@ class Repository:
             if going:  # only now, after the commit: the registry never has what has no file
                 self.butler._datastore.emptyTrash(refs=going)
         for uri in places:
-            _unlink_sidecars(Path(uri.removeprefix("file://")))
+            if (path := path_of(uri)) is not None:
+                _unlink_sidecars(path)
         return going
 
     def owns(self, uri: str) -> bool:
         """Whether a file is in the repository's own store, and deleted by it."""
-        store = self.store
-        return store is not None and uri.startswith(f"file://{store}{os.sep}")
+        store, path = self.store, path_of(uri)
+        return store is not None and path is not None and path.is_relative_to(store)
 
     def mend(self) -> int:
         """Ends what a process that died while it removed datasets has begun: their files in the store go.

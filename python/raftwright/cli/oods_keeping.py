@@ -67,7 +67,7 @@ def retention(
             empty_directories=settings.retention.empty_directories,
         )
         if dry_run:
-            choice = chooser.choose()
+            choice = chooser.choose(held=True)
         else:
             opened.keep_alive()
             with leaving.alone():

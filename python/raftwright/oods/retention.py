@@ -94,10 +94,16 @@ class Chooser:
         self._repository = repository
 
     def choose(
-        self, space: Space | None = None, now: float | None = None, *, most: int | None = None
+        self,
+        space: Space | None = None,
+        now: float | None = None,
+        *,
+        most: int | None = None,
+        held: bool = False,
     ) -> Choice:
         """What is to leave now; `space` and `now` (TAI) for those who ask what would be. No more than `most`
-        and a page of it: then there may be more, and what is lacking is not told.
+        and a page of it: then there may be more, and what is lacking is not told. With `held` it tells of
+        what is pinned or tagged too, for which it has to look at all files.
 
         Raises StorageError.
         """
@@ -113,7 +119,23 @@ class Chooser:
         if need is not None:
             choice.why = need.why
             self._by_room(choice, chosen, looked, need, at, most)
+        if held:
+            self._held(choice, at)
         return choice
+
+    def _held(self, choice: Choice, at: float) -> None:
+        """What is pinned or tagged, and would be looked at otherwise."""
+        told: set[int] = set()
+        rules = self._rules.rules
+        for number, rule in enumerate(rules):
+            for row, why in self._ledger.ingests.held(self._settings.name, rule.by, at - rule.older_than):
+                if row.id not in told and _says(rule, row) and not any(_says(r, row) for r in rules[:number]):
+                    told.add(row.id)
+                    choice.keep(row, why)
+        if choice.lacking:
+            for row, why in self._ledger.ingests.held(self._settings.name, self._rules.by, at):
+                if row.id not in told:
+                    choice.keep(row, why)
 
     # -- by age
 
@@ -132,7 +154,7 @@ class Chooser:
                 return
             mine = [row for row in page if _says(rule, row) and not any(_says(one, row) for one in before)]
             looked.update(row.id for row in mine)
-            why = f"{rule.by} more than {rule.older_than / 86400:g} d ago"
+            why = f"{rule.by} more than {_time(rule.older_than)} ago"
             for row, hindrance in self.hindered(mine):
                 if hindrance:
                     choice.keep(row, hindrance)
@@ -216,13 +238,16 @@ class Chooser:
         if not rows:
             return []
         safe = self.safe(rows)
-        free = [row for row in rows if row.id in safe]
+        kept = self._ledger.ingests.kept(rows)
+        free = [row for row in rows if row.id in safe and row.id not in kept]
         refs = self._repository.datasets([row.dataset_id for row in free if row.dataset_id])
         tagged = self._repository.tagged(refs)
         unknown = self._unknown_beside(free)
         said = []
         for row in rows:
-            if row.id not in safe:
+            if row.id in kept:
+                said.append((row, kept[row.id]))
+            elif row.id not in safe:
                 said.append((row, self._lacks()))
             elif row.dataset_id in tagged:
                 said.append((row, "is in a TAGGED collection"))
@@ -318,6 +343,14 @@ class Chooser:
                 )
             )
         return found
+
+
+def _time(seconds: float) -> str:
+    """`30 d`, `12 h`, `90 s`: in the largest unit of which it has a whole number."""
+    for unit, name in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{seconds / unit:g} {name}"
+    return f"{seconds:g} s"
 
 
 def _says(rule: Rule, row: IngestRow) -> bool:
