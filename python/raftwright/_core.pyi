@@ -52,6 +52,13 @@ def adler32(data: Buffer, adler: int = 1) -> int: ...
 def fits_sum(data: Buffer, start: int = 0) -> int: ...
 def fits_checksum_text(total: int, complement: bool = True) -> str: ...
 
+# --- directories --------------------------------------------------------------------------------------
+def list_directories(descriptors: Sequence[int], threads: int = 1) -> list[int | tuple[bytes, int]]:
+    """Reads open directories on several threads: of each its entries and how many of them are no
+    directories, or the errno with which it could not be read. An entry is 48 bytes in the machine's byte
+    order: inode, bytes (unsigned), mtime, ctime (ns, signed), 64 bits each; mode, uid, 32 bits each; length
+    of the name, 64 bits; the name follows. Links are not followed; of directories only the type is told."""
+
 # --- RICE_1 ------------------------------------------------------------------------------------------
 def rice_encode(pixels: NDArray[Any], block: int = 32, level: Level | None = None) -> bytes:
     """One tile: int32, int16 or int8 -> RICE_1 code."""

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_core, module) {
   rw::register_info(module);
   rw::register_layout(module);
   rw::register_checksum(module);
+  rw::register_directory(module);
   rw::register_rice(module);
   rw::register_readout(module);
   rw::register_rawfile(module);

@@ -21,6 +21,7 @@ void register_errors(py::module_& module);
 void register_info(py::module_& module);
 void register_layout(py::module_& module);
 void register_checksum(py::module_& module);
+void register_directory(py::module_& module);
 void register_rice(py::module_& module);
 void register_readout(py::module_& module);
 void register_rawfile(py::module_& module);

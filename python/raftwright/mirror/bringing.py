@@ -19,10 +19,11 @@ import msgspec
 
 from raftwright.errors import ConflictError, NotFoundError, RaftwrightError
 from raftwright.mirror.far import Far
+from raftwright.mirror.listing import Facts
 from raftwright.mirror.manifest import Manifest
 from raftwright.mirror.settings import TreeSettings
 from raftwright.mirror.tables import Entry
-from raftwright.mirror.tree import Facts, Tree, crc_of, facts_of, shown
+from raftwright.mirror.tree import Tree, crc_of, facts_of, shown
 from raftwright.transfer import Job, OutageError, RefusedError
 
 __all__ = ["VERSIONS", "Bringer", "Brought"]

@@ -9,6 +9,7 @@ may be in one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import logging
@@ -17,16 +18,17 @@ import re
 import stat
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from raftwright.errors import StorageError
-from raftwright.service.inotify import CREATE, DELETE_SELF, IGNORED, MOVED_TO, Inotify, Notice
+from raftwright.mirror.listing import Facts, Listing, Seen, listings
 from raftwright.mirror.manifest import Manifest
 from raftwright.mirror.settings import TreeSettings
 from raftwright.mirror.tables import Directory, Entry
-from raftwright.mirror.tree import Facts, Listing, Tree, facts_of, join, shown
+from raftwright.mirror.tree import Tree, join, shown
+from raftwright.service.inotify import CREATE, DELETE_SELF, IGNORED, MOVED_TO, Inotify, Notice
 
 __all__ = ["Finder", "Pass"]
 
@@ -39,6 +41,8 @@ _SOON: Final = 60.0
 _HOT: Final = 5000
 """Files at most that are looked at because they changed lately."""
 _TROUBLES: Final = 1000
+_AT_ONCE: Final = 64
+"""Directories at most that are open at once."""
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -57,6 +61,16 @@ class Pass(msgspec.Struct, kw_only=True):
     gone: int = 0
     ignored: int = 0
     seconds: float = 0.0
+
+
+class _Opened(NamedTuple):
+    """A directory that is about to be read."""
+
+    path: str
+    descriptor: int
+    times: tuple[int, int, int, int]
+    seen: float
+    """When it had these times, on the monotonic clock."""
 
 
 class Finder:
@@ -145,55 +159,76 @@ class Finder:
         while waiting:
             if not self._between():
                 return False
-            at = waiting.pop()
-            try:
-                names = self._visit(at, full)
-            except OSError as error:  # StorageError is one
-                if at == "" or error.filename == str(self.manifest.path):
-                    raise
-                self._trouble(at, error)
-                continue
-            if self.troubles:
-                self.troubles.pop(at, None)
-            waiting += [join(at, name) for name in names]
+            waiting, some = waiting[:-_AT_ONCE], waiting[-_AT_ONCE:]
+            with contextlib.ExitStack() as opened:
+                unread = []
+                for at in some:
+                    try:
+                        names = self._as_it_was(at, full)
+                        if names is None:
+                            unread.append(self._open(at, opened))
+                    except OSError as error:  # StorageError is one
+                        self._not_read(at, error)
+                        continue
+                    if names is not None:
+                        waiting += self._read_well(at, names)
+                for one, listing in zip(unread, self._listings(unread), strict=True):
+                    try:
+                        if isinstance(listing, OSError):
+                            raise listing
+                        names = self._compare(one, listing)
+                    except OSError as error:
+                        self._not_read(one.path, error)
+                        continue
+                    waiting += self._read_well(one.path, names)
         return True
 
-    def _visit(self, path: str, full: bool) -> set[str]:
-        """One directory; gives the names of those in it. Raises OSError."""
+    def _as_it_was(self, path: str, full: bool) -> set[str] | None:
+        """Names of the directories in one that need not be read. Raises StorageError."""
         known = self.directories.get(path)
         self._now.directories += 1
-        if known is not None and not full and (self.watches is None or path in self._watched):
-            now = self.tree.stat(path)
-            if (
-                now is not None
-                and known.trusted
-                and now.st_mtime_ns == known.mtime
-                and now.st_ctime_ns == known.ctime
-                and now.st_ino == known.inode
-                and now.st_dev == known.dev
-            ):
-                return known.names
-        try:
-            with self.tree.directory(path) as descriptor:
-                self._watch(path, descriptor)
-                before, seen = os.fstat(descriptor), time.monotonic()
-                listing = self.tree.listing(descriptor)
-        except OSError as error:
+        if known is None or full or not known.trusted:
+            return None
+        if self.watches is not None and path not in self._watched:
+            return None
+        now = self.tree.stat(path)
+        same = now is not None and known.times == _times(now)
+        return known.names if same else None
+
+    def _open(self, path: str, opened: contextlib.ExitStack) -> _Opened:
+        """A directory that is about to be read; watched before it is looked at. Raises OSError."""
+        descriptor = opened.enter_context(self.tree.directory(path))
+        self._watch(path, descriptor)
+        return _Opened(path, descriptor, _times(os.fstat(descriptor)), time.monotonic())
+
+    def _listings(self, opened: list[_Opened]) -> list[Listing | OSError]:
+        return listings([one.descriptor for one in opened], self.tree.walkers)
+
+    def _read_well(self, path: str, names: set[str]) -> list[str]:
+        """Paths of the directories in one."""
+        if self.troubles:
+            self.troubles.pop(path, None)
+        return [join(path, name) for name in names]
+
+    def _not_read(self, path: str, error: OSError) -> None:
+        """Raises what ends the whole pass."""
+        if str(error.filename) == str(self.manifest.path):
+            raise error
+        if not isinstance(error, StorageError):
             if error.errno in _GONE and path:
                 self._forget(path)
-                return set()
-            raise StorageError(error.errno, f"cannot be read ({error.strerror})", shown(path)) from None
-        self._now.read += 1
-        self._now.files += len(listing.files)
-        return self._compare(path, known, before, seen, listing)
+                return
+            error = StorageError(error.errno, f"cannot be read ({error.strerror})", shown(path))
+        if path == "":
+            raise error
+        self._trouble(path, error)
 
-    def _compare(
-        self, path: str, known: Directory | None, before: os.stat_result, seen: float, listing: Listing
-    ) -> set[str]:
-        times = (before.st_dev, before.st_ino, before.st_mtime_ns, before.st_ctime_ns)
-        directories = {name for name in listing.directories if not self._left_out(name)}
-        if known is not None and (known.dev, known.inode, known.mtime, known.ctime) == times:
-            trusted = known.trusted or seen - known.read >= _STEP
+    def _compare(self, opened: _Opened, listing: Listing) -> set[str]:
+        path, known = opened.path, self.directories.get(opened.path)
+        self._now.read += 1
+        self._now.files += listing.count
+        if known is not None and known.times == opened.times:
+            trusted = known.trusted or opened.seen - known.read >= _STEP
             if known.print == listing.print:
                 if trusted and not known.trusted:
                     self.manifest.trust([known.id])
@@ -201,31 +236,30 @@ class Finder:
                 return known.names
             read = known.read
         else:
-            trusted, read = False, seen
+            trusted, read = False, opened.seen
+        directories = {name for name in listing.directories() if not self._left_out(name)}
         one = Directory(
-            id=0, path=path, dev=times[0], inode=times[1], mtime=times[2], ctime=times[3],
-            print=listing.print,
-            trusted=trusted, names=directories, read=read,
+            id=0, path=path, times=opened.times, print=listing.print, trusted=trusted, names=directories,
+            read=read,
         )  # fmt: skip
         with self.manifest.transaction():
             self.manifest.directory(one)
-            self._compare_files(one, listing.files)
+            self._compare_files(one, listing.files())
             for name in (known.names if known is not None else set()) - directories:
                 self._forget(join(path, name))
         self.directories[path] = one
         return directories
 
-    def _compare_files(self, one: Directory, files: list[tuple[str, os.stat_result]]) -> None:
+    def _compare_files(self, one: Directory, files: list[Seen]) -> None:
         entries = self.manifest.of_directory(one.id)
-        for name, found in files:
+        for name, facts, owner in files:
             if self._left_out(name):
                 continue
-            facts = facts_of(found)
             entry = entries.pop(name, None)
             if entry is None:
                 self._now.new += 1
                 renamed = not self._first and self.manifest.was(facts)  # then it is what it was
-                quick = self._hinted and self.tree.knows_writers(found)
+                quick = self._hinted and self.tree.knows_writers(owner)
                 pause = 0.0 if renamed else self.settings.calm if quick else self.settings.settle
                 self.manifest.found(one.id, name, facts, time.monotonic() + pause, int(self._first))
             else:
@@ -407,4 +441,9 @@ class Finder:
 
     def _other(self, path: str, found: os.stat_result) -> bool:
         one = self.directories.get(path)
-        return one is not None and (one.dev, one.inode) != (found.st_dev, found.st_ino)
+        return one is not None and one.times[:2] != (found.st_dev, found.st_ino)
+
+
+def _times(found: os.stat_result) -> tuple[int, int, int, int]:
+    """As `Directory.times`."""
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from raftwright.errors import FormatError, StorageError, UsageError
 from raftwright.ledger import tai
+from raftwright.mirror.listing import Facts
 from raftwright.mirror.tables import (
     APPLICATION,
     DDL,
@@ -34,7 +35,6 @@ from raftwright.mirror.tables import (
     read_only,
     version_of,
 )
-from raftwright.mirror.tree import Facts
 
 __all__ = ["Manifest"]
 
@@ -184,11 +184,11 @@ class Manifest:
         """All, by path."""
         found = {
             os.fsdecode(path): Directory(
-                id=id, path=os.fsdecode(path), dev=dev, inode=inode, mtime=mtime, ctime=ctime, print=mark,
-                trusted=bool(trusted), names=set(),
+                id=id, path=os.fsdecode(path), times=tuple(times), print=mark, trusted=bool(trusted),
+                names=set(),
             )
-            for id, path, dev, inode, mtime, ctime, mark, trusted in self.rows(
-                "SELECT id, path, dev, inode, mtime, ctime, print, trusted FROM directory WHERE dev >= 0"
+            for id, path, mark, trusted, *times in self.rows(
+                "SELECT id, path, print, trusted, dev, inode, mtime, ctime FROM directory WHERE dev >= 0"
             )
         }  # fmt: skip
         for path in found:
@@ -206,7 +206,7 @@ class Manifest:
                 " ON CONFLICT(path) DO UPDATE SET dev = excluded.dev, inode = excluded.inode,"
                 " mtime = excluded.mtime, ctime = excluded.ctime, print = excluded.print, trusted ="
                 " excluded.trusted",
-                (os.fsencode(one.path), one.dev, one.inode, one.mtime, one.ctime, one.print, one.trusted),
+                (os.fsencode(one.path), *one.times, one.print, one.trusted),
             )
             ((one.id,),) = run("SELECT id FROM directory WHERE path = ?", (os.fsencode(one.path),)).fetchall()
 

@@ -19,13 +19,13 @@ from raftwright.mirror.checking import Checked, check
 from raftwright.mirror.far import far_of
 from raftwright.mirror.finding import Finder
 from raftwright.mirror.ingesting import Ingesting
-from raftwright.service.inotify import Inotify, Notice
 from raftwright.mirror.manifest import Manifest
 from raftwright.mirror.outbox import Outbox
 from raftwright.mirror.rsynclog import RsyncLogs
 from raftwright.mirror.settings import TreeSettings
 from raftwright.mirror.tidying import Tidier
 from raftwright.mirror.tree import Tree, shown
+from raftwright.service.inotify import Inotify, Notice
 from raftwright.transfer.lane import Lane, Limits
 
 if TYPE_CHECKING:

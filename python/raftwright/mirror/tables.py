@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from raftwright.mirror.tree import Facts, join, shown
+from raftwright.mirror.listing import Facts
+from raftwright.mirror.tree import join, shown
 
 __all__ = [
     "APPLICATION",
@@ -74,10 +75,8 @@ class Directory(msgspec.Struct, kw_only=True):
 
     id: int
     path: str
-    dev: int
-    inode: int
-    mtime: int
-    ctime: int
+    times: tuple[int, int, int, int]
+    """Device, inode, mtime and ctime in nanoseconds."""
     print: bytes
     trusted: bool
     """It was read again some time after its times had changed for the last time."""

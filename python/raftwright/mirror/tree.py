@@ -10,54 +10,32 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import signal
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 from raftwright import _core
 from raftwright.errors import StorageError
+from raftwright.mirror.listing import Facts, kind_of
 
-__all__ = ["Facts", "Listing", "Tree", "crc_of", "facts_of", "join", "shown"]
+__all__ = ["Tree", "crc_of", "facts_of", "join", "shown"]
 
 _STEP: Final = 4 << 20
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _LOCAL: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "f2fs", "zfs", "overlay"})
 _LEASES: Final = _LOCAL - {"overlay"}
 _BEFORE: Final = 8
+_WALKERS: Final = 8
 _LONGEST: Final = 3800
 """Bytes of a path that is taken: at the far side it grows."""
 
 
-class Facts(NamedTuple):
-    """What tells whether a file is still the same. Times in nanoseconds."""
-
-    kind: str
-    """file, link, other."""
-    inode: int
-    bytes: int
-    mtime: int
-    ctime: int
-
-
-class Listing(NamedTuple):
-    """What a directory holds."""
-
-    print: bytes
-    """Changes with any name, inode, size or time in it."""
-    files: list[tuple[str, os.stat_result]]
-    """All that is no directory."""
-    directories: list[str]
-
-
 def facts_of(found: os.stat_result) -> Facts:
     """Of what `stat` says."""
-    mode = found.st_mode
-    kind = "file" if stat.S_ISREG(mode) else "link" if stat.S_ISLNK(mode) else "other"
-    return Facts(kind, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return Facts(kind_of(found.st_mode), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def join(directory: str, name: str) -> str:
@@ -177,26 +155,10 @@ class Tree:
             raise StorageError(error.errno, text, self._full(path)) from None
         return found
 
-    def listing(self, descriptor: int) -> Listing:
-        """What an open directory holds. Raises OSError."""
-        parts: list[str] = []
-        files: list[tuple[str, os.stat_result]] = []
-        directories: list[str] = []
-        with os.scandir(descriptor) as entries:
-            for entry in entries:
-                name = entry.name
-                try:
-                    if entry.is_dir(follow_symlinks=False):
-                        directories.append(name)
-                        parts.append(f"{name}//")
-                        continue
-                    s = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue  # it went meanwhile, and the time of the directory with it
-                files.append((name, s))
-                parts.append(f"{name}/{s.st_ino}/{s.st_size}/{s.st_mtime_ns}/{s.st_ctime_ns}")
-        text = "/".join(parts).encode("utf-8", "surrogateescape")
-        return Listing(hashlib.blake2b(text, digest_size=16).digest(), files, directories)
+    @property
+    def walkers(self) -> int:
+        """Threads that directories are read with: over a network it is waiting that takes the time."""
+        return min(4, _core.usable_processors()) if self.tells_all else _WALKERS
 
     def link(self, path: str) -> str | None:
         """Where a symbolic link points; None where there is none."""
@@ -228,9 +190,9 @@ class Tree:
         finally:
             os.close(descriptor)
 
-    def knows_writers(self, found: os.stat_result) -> bool:
-        """Whether `being_written` knows, of a file that was looked at."""
-        return self.kind in _LEASES and os.geteuid() in (0, found.st_uid)
+    def knows_writers(self, owner: int) -> bool:
+        """Whether `being_written` knows, of a file that this user owns."""
+        return self.kind in _LEASES and os.geteuid() in (0, owner)
 
     def being_written(self, descriptor: int) -> bool:
         """Whether somebody on this machine has the file open for writing, as far as that can be known: a
