@@ -12,8 +12,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,7 +22,7 @@ from hypothesis import HealthCheck, settings
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
 
-sys.path.append(str(PROJECT / "tests"))  # for hand_daq
+sys.path.append(str(PROJECT / "tests"))  # for hand_daq and others
 
 # Deadlines measure the machine's other load. In CI the examples are the same in every run.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -85,3 +86,20 @@ def require_shared() -> Callable[..., Path]:
         return path
 
     return require
+
+
+@pytest.fixture
+def long_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Function from a stream server in this process to a `LongLine` to it, closed at the end."""
+    from long_line import LongLine, everywhere, ports_of
+
+    monkeypatch.setattr("raftwright.stream.server.announced", everywhere)
+    made: list[LongLine] = []
+
+    def make(server: Any, **options: Any) -> LongLine:
+        made.append(LongLine(ports_of(server), **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

@@ -154,7 +154,7 @@ class Forwarder(Service):
         self.task("renew", self._renew_on)
         self.pulse(
             "receiving",
-            lambda: self.schedule.waiting() + self.schedule.in_hand(),
+            self._stuck,
             patience=_PATIENCE,
             count=lambda: (self.receivers.stats.get("bytes", 0), self.account.ended_units),
         )
@@ -206,6 +206,10 @@ class Forwarder(Service):
             return super().obey(command, arguments)
         self.lookout.look_again(arguments.get("image"))
         return {}
+
+    def _stuck(self) -> int:
+        """Units that should move: not while the DAQ is away, which is a problem and no fault of ours."""
+        return 0 if "daq" in self.troubles else self.schedule.waiting() + self.schedule.in_hand()
 
     def _after(self, work: Work, outcome: Outcome) -> None:
         if outcome.state in ("incomplete", "failed", "open"):

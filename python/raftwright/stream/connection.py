@@ -27,7 +27,7 @@ R = TypeVar("R")
 _log = logging.getLogger("raftwright.stream")
 
 _PATIENCE: Final = 3.0
-"""Seconds without an answer before WELCOME tells the heartbeat."""
+"""Seconds that a greeting has, from the first packet to WELCOME: seven round trips with keys."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _RECONNECT: Final = (100, 2000)
 """Milliseconds, the first and the longest, from one of libzmq's tries to connect to the next."""
@@ -91,6 +91,8 @@ class Connection:
         self._socket: Any = None
         self._monitor: Monitor | None = None
         self._trouble = ""
+        self._hello: tuple[int, float] | None = None
+        """Request and time of a greeting that is under way on the socket."""
         self._welcome: Welcome | None = None
         self._greeted = 0.0
         self._request = 0
@@ -146,6 +148,7 @@ class Connection:
             ) from None
 
     def _shut(self) -> None:
+        self._hello = None
         self._unwatch()
         if self._socket is not None:
             self._socket.close(linger=0)
@@ -180,7 +183,8 @@ class Connection:
         until = begun + (self.timeout if timeout is None else timeout)
         with self._held(until):
             # Who waited for the one that greeted need not do it again.
-            if self._welcome is None or self._socket is None or (anew and self._greeted < begun - _FRESH):
+            stale = anew and self._greeted < begun - _FRESH
+            if self._welcome is None or self._socket is None or self._hello is not None or stale:
                 self._retrying(lambda: self._connect(until), until)
             assert self._welcome is not None
             return self._welcome
@@ -200,9 +204,9 @@ class Connection:
             ) from None
 
         def ask() -> T:
-            if self._socket is None or self._welcome is None:
+            if self._socket is None or self._welcome is None or self._hello is not None:
                 self._connect(until)
-            answer = self._ask(Type.QUERY, body, Type.REPLY, until)
+            answer = self._wait(self._ask(Type.QUERY, body), Type.QUERY, Type.REPLY, until)
             return decode(answer, kind)
 
         with self._held(until):
@@ -237,10 +241,18 @@ class Connection:
                 self._shut()
                 continue
             except _SilenceError:
-                self._look()
+                now = time.monotonic()
+                left = until - now
+                if (
+                    not self._look()
+                    and left <= 0
+                    and self._hello is not None
+                    and now < self._hello[1] + _PATIENCE
+                ):
+                    self._unwatch()  # the line is long: who asks next waits for the rest
+                    raise self._no_answer() from None
                 self._shut()
                 self.counts["reconnects"] += 1
-                left = until - time.monotonic()
                 if left <= 0:
                     raise self._no_answer() from None
                 self._closing.wait(min(pause, left))
@@ -254,16 +266,27 @@ class Connection:
             reason += f", {self._trouble}"
         return StorageError(errno.ETIMEDOUT, f"{reason}; does the server run?", self.endpoint)
 
-    def _look(self) -> None:
-        """What the monitor says of the connection."""
+    def _look(self) -> bool:
+        """Whether the monitor tells of trouble, which is noted."""
+        found = False
         for event in () if self._monitor is None else self._monitor.news():
-            if event in _TROUBLE and not self._trouble.startswith(("the handshake", "the server")):
-                self._trouble = _TROUBLE[event]
+            if event in _TROUBLE:
+                found = True
+                if not self._trouble.startswith(("the handshake", "the server")):
+                    self._trouble = _TROUBLE[event]
+        return found
 
     def _connect(self, until: float) -> None:
-        self._open()
-        hello = Hello([*wire.SPOKEN], f"raftwright {__version__}", self._name)
-        answer = self._ask(Type.HELLO, encode(hello), Type.WELCOME, min(until, time.monotonic() + _PATIENCE))
+        """Greets, or waits for the end of a greeting that was begun before."""
+        if self._hello is None or time.monotonic() > self._hello[1] + _PATIENCE:
+            self._open()
+            hello = Hello([*wire.SPOKEN], f"raftwright {__version__}", self._name)
+            self._hello = self._ask(Type.HELLO, encode(hello)), time.monotonic()
+        elif self._monitor is None:
+            self._monitor = Monitor(self._socket, sum(_TROUBLE))
+        request, since = self._hello
+        answer = self._wait(request, Type.HELLO, Type.WELCOME, min(until, since + _PATIENCE))
+        self._hello = None
         welcome = decode(answer, Welcome)
         if welcome.version not in wire.SPOKEN:
             raise WireError(
@@ -279,17 +302,23 @@ class Connection:
         self._greeted = time.monotonic()
         self._unwatch()  # nobody reads it while there are no questions; the next `_open` makes another
 
-    def _ask(self, kind: Type, body: bytes, wanted: Type, until: float) -> bytes:
-        """Sends a request and waits for its answer. Raises what the server says, and silence."""
+    def _ask(self, kind: Type, body: bytes) -> int:
+        """Sends a request; its number."""
         self._request += 1
-        request = self._request
-        self._send(Header(kind, request=request), body)
+        self._send(Header(kind, request=self._request), body)
+        return self._request
+
+    def _wait(self, request: int, kind: Type, wanted: Type, until: float) -> bytes:
+        """The answer to a request. Raises what the server says, and silence."""
         heartbeat = self._welcome.heartbeat if self._welcome is not None else _PATIENCE / 3
         heard = asked = time.monotonic()
         while True:
             now = time.monotonic()
-            if self._closing.is_set() or now >= until or now - heard > max(3 * heartbeat, 0.3):
+            silent = kind is Type.QUERY and now - heard > max(3 * heartbeat, 0.3)
+            if self._closing.is_set() or now >= until or silent:
                 raise _SilenceError
+            if kind is Type.HELLO and self._look() and self._trouble != _TROUBLE[zmq.EVENT_CONNECT_RETRIED]:
+                raise _SilenceError  # what it was sent into is over
             if now - max(heard, asked) > heartbeat and kind is Type.QUERY:
                 asked = now
                 self._send(Header(Type.PING, request=request))
