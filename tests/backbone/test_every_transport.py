@@ -60,3 +60,22 @@ def test_brought_and_mended(site: Site, kind: str, s3_url: str) -> None:
         found = far.files()
         assert {key: body for key, body in found.items() if not key.startswith(".")} == expected
         assert spoilt in [body for key, body in found.items() if key.startswith(".damaged/")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_emptied_it_is_not_the_place_that_it_was(site: Site, kind: str, s3_url: str) -> None:
+    """All that is missing at once is an outage."""
+    behind = site.path / "behind"
+    behind.mkdir()
+    with far_place(kind, behind, s3_url) as far:
+        site.image(1, detectors=["R22_S00"])
+        service = site.hand_off(endpoint_of(far))
+        site.delivered("far", count=3, timeout=30)
+        far.clear()
+        for path in sorted((behind / "far").rglob("*"), reverse=True):
+            path.rmdir()
+        service.command("scrub")
+        wait_for(lambda: service.scrubbers["far"].trouble, 20)
+        assert "raftwright handoff lost far" in service.scrubbers["far"].trouble
+        assert site.states("far") == {"verified": 3}
+        assert not far.files()

@@ -163,3 +163,21 @@ def test_a_site_runs_it(site: Site, tmp_path: Path) -> None:
     with found.build("handoff"):
         site.delivered("far", count=7)
     site.check("far", 1)
+
+
+def test_what_is_gone_for_good_is_said(site: Site) -> None:
+    """A new disk under the name of the old one is not filled before; afterwards it is."""
+    site.image(1, detectors=["R22_S00"])
+    raftwright(site, "run", "--until-idle", "300ms")
+    site.place("far").rename(site.path / "away")
+    scrubbed = raftwright(site, "scrub", "--now", code=5)["endpoints"]["far"]
+    assert scrubbed["lost"] == 0
+    assert "handoff lost far" in scrubbed["trouble"]
+    said = raftwright(site, "lost", "far", "--dry-run")
+    assert (said["lost"], said["queued"]) == (3, 0)
+    done = raftwright(site, "lost", "far")
+    assert (done["lost"], done["queued"]) == (3, 3)
+    raftwright(site, "run", "--until-idle", "300ms")
+    site.check("far", 1)
+    assert raftwright(site, "status", "CC_O_20261122_000001")["images"][0]["safe"]
+    raftwright(site, "lost", "nowhere", code=1)

@@ -34,6 +34,10 @@ def test_a_replica_is_a_copy_that_is_read_back_and_read_only() -> None:
     ("values", "said"),
     [
         ({"endpoints": [NEAR, NEAR]}, "near is there twice"),
+        (
+            {"endpoints": [NEAR, {**NEAR, "name": "far", "root": "/./near/"}]},
+            "near and far are one place",
+        ),
         ({"endpoints": [NEAR], "replicas": 2}, "2 are wanted of 1 endpoints"),
         ({"endpoints": [NEAR], "required": ["far"]}, "there is no endpoint far"),
         ({"endpoints": [NEAR], "custodial": 1}, "1 are wanted, 0 of the endpoints"),

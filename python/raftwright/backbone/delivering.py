@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from raftwright.backbone.presence import Presence
 from raftwright.errors import ConflictError, NotFoundError, RaftwrightError
 from raftwright.ledger.replicas import ENDPOINT
 from raftwright.rawfile.standing import digest
@@ -74,8 +75,11 @@ class Lanes:
         self._lanes: dict[str, Lane] = {}
         self.senders: dict[str, Sender] = {}
         """By the names of the endpoints."""
+        self.presences: dict[str, Presence] = {}
         for endpoint in endpoints:
             self.senders[endpoint.name] = sender = sender_of(endpoint.place)
+            self.presences[endpoint.name] = presence = Presence(endpoint, sender, ledger)
+            presence.others = self.presences.values()
             name = ENDPOINT + endpoint.name
             self._lanes[endpoint.name] = Lane(
                 name,
@@ -89,7 +93,7 @@ class Lanes:
                 ),
                 ledger.replicas.queue(endpoint.name, custodial=endpoint.custodial),
                 functools.partial(self._bring, endpoint),
-                probe=sender.probe,
+                probe=presence.probe,
                 told=functools.partial(told, endpoint),
                 active=active,
                 any_waiting=functools.partial(self._any_waiting, name),
@@ -142,6 +146,7 @@ class Lanes:
     # -- bringing, in a thread of a lane
 
     def _bring(self, endpoint: Endpoint, row: DeliveryRow) -> Sent:
+        self.presences[endpoint.name].make_sure()
         if "sidecar" in endpoint.what:
             for path, _ in before(row):
                 self._sidecar_first(endpoint, row, path)

@@ -16,6 +16,7 @@ from raftwright.ledger.clock import tai
 from raftwright.transfer.outcome import OutageError, UnreadableError
 
 if TYPE_CHECKING:
+    from raftwright.backbone.presence import Presence
     from raftwright.backbone.settings import Endpoint, Scrub
     from raftwright.ledger import Ledger
     from raftwright.ledger.rows import ReplicaRow
@@ -51,6 +52,7 @@ class Scrubber:
         self,
         endpoint: Endpoint,
         sender: Sender,
+        presence: Presence,
         ledger: Ledger,
         settings: Callable[[], Scrub],
         *,
@@ -60,6 +62,7 @@ class Scrubber:
     ) -> None:
         self.endpoint = endpoint
         self._sender = sender
+        self._presence = presence
         self._ledger = ledger
         self._settings = settings
         self._active = active
@@ -157,7 +160,7 @@ class Scrubber:
             if found == row.crc32c and self.endpoint.custodial:
                 self._sender.protect(row.target)
         except NotFoundError:
-            self._sender.probe()  # a place that is not mounted has lost nothing
+            self._presence.probe()  # a place that is not mounted has lost nothing
             self._bad(row, "lost", "it is not there any more")
             return False
         except OutageError:

@@ -13,7 +13,7 @@ from raftwright.backbone.places import NAME, Places
 from raftwright.backbone.planning import Planner
 from raftwright.backbone.scrubbing import Scrubber
 from raftwright.backbone.settings import Settings
-from raftwright.backbone.standing import dead_letters, oldest_check
+from raftwright.backbone.standing import dead_letters, oldest_check, unconfigured
 from raftwright.backbone.telling import DEAD, Teller
 from raftwright.errors import RaftwrightError, UsageError
 from raftwright.ledger import open_ledger
@@ -72,6 +72,8 @@ class HandOff(Service):
         self._sweep_due = 0.0
         self._dead: dict[str, int] = {}
         """Dead letters by endpoint."""
+        self._others: list[str] = []
+        """Endpoints with replicas that are not configured."""
         self._dead_news = threading.Event()
         self._closing: list[Callable[[], None]] = []
 
@@ -146,6 +148,7 @@ class HandOff(Service):
         scrubber = Scrubber(
             endpoint,
             self.lanes.senders[endpoint.name],
+            self.lanes.presences[endpoint.name],
             self.ledger,
             lambda: self.settings.scrub,
             active=lambda: self.active,
@@ -283,6 +286,8 @@ class HandOff(Service):
                         name: sum(counts.get(state, 0) for state in DEAD)
                         for name, counts in dead_letters(self.ledger).items()
                     }
+                    if not self.settings.instrument:  # else another hand-off may have them
+                        self._others = unconfigured(self.ledger, self.scrubbers)
                     for endpoint in self.settings.endpoints:
                         self.ledger.replicas.demote(endpoint.name, self.settings.backlog)
                 except RaftwrightError as error:
@@ -370,6 +375,11 @@ class HandOff(Service):
         for name, scrubber in self.scrubbers.items():
             if scrubber.trouble:
                 said.append(f"{name} cannot be scrubbed: {scrubber.trouble}")
+        said += [
+            f"{name} is not configured and has replicas, which count and are not read again; where they are "
+            f"gone: `raftwright handoff lost {name}`"
+            for name in self._others
+        ]
         if self.lanes is None:
             return said
         for name, how in self.lanes.weak.items():

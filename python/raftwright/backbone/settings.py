@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import posixpath
 from typing import Annotated, Literal
 
 import msgspec
@@ -48,6 +50,19 @@ class Endpoint(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
         immutable = "auto" if self.custodial and self.immutable == "never" else self.immutable
         return msgspec.structs.replace(self, immutable=immutable, staged=self.kind == "s3")
 
+    def may_share_images(self, other: Endpoint) -> bool:
+        """Whether the two may be to have the same images."""
+        ours, others = set(self.instruments), set(other.instruments)
+        return not (ours and others) or bool(ours & others)
+
+    def is_same_as(self, other: Endpoint) -> bool:
+        """Whether the two are one place, by what is said of them, for the same images."""
+        return self.may_share_images(other) and self._where() == other._where()
+
+    def _where(self) -> tuple[object, ...]:
+        root = posixpath.normpath(self.root)
+        return root, self.endpoint.rstrip("/"), self.host, self.commands, self.parameters
+
 
 class Scrub(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How replicas are read again."""
@@ -84,6 +99,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if names.count(name) > 1:
                 raise FormatError(
                     f"endpoints: {name} is there twice; each has its own queue, so its own name"
+                )
+        for first, second in itertools.combinations(self.endpoints, 2):
+            if first.is_same_as(second):
+                raise FormatError(
+                    f"endpoints: {first.name} and {second.name} are one place, {second.root}; a copy there "
+                    "would count twice"
                 )
         for name in self.required:
             if name not in names:

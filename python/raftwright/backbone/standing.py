@@ -12,7 +12,7 @@ from raftwright.ledger.clock import tai
 from raftwright.ledger.replicas import ENDPOINT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from raftwright.backbone.settings import Endpoint, Settings
     from raftwright.ledger import Ledger
@@ -27,6 +27,7 @@ __all__ = [
     "letters",
     "oldest_check",
     "standing_of",
+    "unconfigured",
 ]
 
 _GOOD: Final = frozenset({"written", "unchanged", "kept"})
@@ -37,6 +38,8 @@ _DEAD: Final = (
     " AND delivery.state IN ('failed', 'conflict') ORDER BY delivery.id LIMIT ?"
 )
 _OLDEST: Final = "SELECT min(checked_tai) FROM replica WHERE endpoint = ? AND state = 'verified'"
+_NEXT: Final = "SELECT min(endpoint) FROM replica WHERE endpoint > ?"
+_ANY: Final = "SELECT 1 FROM replica WHERE endpoint = ? AND state = 'verified' LIMIT 1"
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,21 +110,36 @@ def oldest_check(ledger: Ledger, endpoint: str) -> float | None:
 
 
 def endpoints_of(ledger: Ledger, endpoints: Sequence[Endpoint], dayobs: int | None = None) -> dict[str, Any]:
-    """Each endpoint as JSON: replicas and deliveries by state, dead letters, the oldest check. Raises
-    StorageError."""
+    """Each endpoint as JSON: replicas and deliveries by state, dead letters, the oldest check; those too that
+    are not configured (any more) and have replicas, without a kind. Raises StorageError."""
     replicas = ledger.replicas.counts(dayobs=dayobs)
     waiting = ledger.deliveries.counts(dayobs=dayobs, delivered=False)
+    known = {one.name: (str(one.kind), one.custodial) for one in endpoints}
+    known |= dict.fromkeys(unconfigured(ledger, known), ("", False))
     return {
-        one.name: {
-            "kind": one.kind,
-            "custodial": one.custodial,
-            "replicas": replicas.get(one.name, {}),
-            "waiting": waiting.get(ENDPOINT + one.name, {}),
-            "dead_letters": [msgspec.to_builtins(each) for each in letters(ledger, one.name, 100)],
-            "oldest_check_s": oldest_check(ledger, one.name),
+        name: {
+            "kind": kind,
+            "custodial": custodial,
+            "replicas": replicas.get(name, {}),
+            "waiting": waiting.get(ENDPOINT + name, {}),
+            "dead_letters": [msgspec.to_builtins(each) for each in letters(ledger, name, 100)],
+            "oldest_check_s": oldest_check(ledger, name),
         }
-        for one in endpoints
+        for name, (kind, custodial) in known.items()
     }
+
+
+def unconfigured(ledger: Ledger, endpoints: Collection[str]) -> list[str]:
+    """Endpoints with replicas that count, and that nobody reads again: they are none of these. Quick, however
+    many replicas there are. Raises StorageError."""
+    found: list[str] = []
+    name = ""
+    while True:
+        name = ledger.read(_NEXT, (name,))[0][0]
+        if name is None:
+            return found
+        if name not in endpoints and ledger.read(_ANY, (name,)):
+            found.append(name)
 
 
 def standing_of(ledger: Ledger, settings: Settings, obsid: str) -> list[ImageStanding]:
@@ -138,8 +156,13 @@ def _image(ledger: Ledger, settings: Settings, image: ImageRow) -> ImageStanding
     wanting = [
         one for one in settings.endpoints if not one.instruments or image.instrument in one.instruments
     ]
+    names = {one.name for one in settings.endpoints}
+    replicas = ledger.replicas.of(image.id)
+    others = {replica.endpoint for replica in replicas} - names
     there: dict[str, dict[str, str]] = {}
-    for replica in ledger.replicas.of(image.id):
+    for replica in replicas:
+        if replica.endpoint in others:
+            continue  # nobody reads it again
         said = replica.state if not replica.reason else f"{replica.state}: {replica.reason}"
         there.setdefault(replica.path, {})[replica.endpoint] = said
     on_their_way = {
@@ -162,7 +185,7 @@ def _image(ledger: Ledger, settings: Settings, image: ImageRow) -> ImageStanding
             if have.get(one.name) != "verified"
         }
         safe = ledger.replicas.safe(
-            [file.id], settings.required, settings.custodial, least=min(least, len(wanted))
+            [file.id], settings.required, settings.custodial, least=min(least, len(wanted)), but=others
         )
         listed.append(
             FileStanding(

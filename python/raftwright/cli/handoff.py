@@ -26,7 +26,7 @@ from raftwright.cli.options import (
 )
 from raftwright.cli.running import run_service
 from raftwright.cli.signals import stopped_by_signals
-from raftwright.errors import UsageError
+from raftwright.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ _EndpointOption = Annotated[
 _SHOWN = 20
 
 
-@app.command("run")
+@app.command("run", short_help="Bring files there, verify them, read them again.")
 def run(
     config: _ConfigOption = None,
     out: OutOption = None,
@@ -104,10 +104,10 @@ def run(
     console.event("stopped", {"ledger": service.places.ledger})
 
 
-@app.command("status")
+@app.command("status", short_help="Tell how replicas stand.")
 def status(
     obsid: Annotated[
-        str | None, typer.Argument(metavar="[OBSID]", help="An image: its files, and who has them.")
+        str | None, typer.Argument(metavar="OBSID", help="An image: its files, and who has them.")
     ] = None,
     config: _ConfigOption = None,
     out: OutOption = None,
@@ -133,7 +133,7 @@ def status(
     console.answer("ok", Exit.OK, {"ledger": found.common.ledger, "endpoints": endpoints})
 
 
-@app.command("again")
+@app.command("again", short_help="Queue once more what was given up.")
 def again(
     config: _ConfigOption = None,
     out: OutOption = None,
@@ -149,7 +149,6 @@ def again(
     del json
     console.command = "handoff again"
     from raftwright.backbone.telling import DEAD
-    from raftwright.errors import NotFoundError
     from raftwright.ledger.replicas import ENDPOINT
 
     found = _site(config, out, ledger, to)
@@ -171,7 +170,7 @@ def again(
     console.answer("ok", Exit.OK, {"queued": queued})
 
 
-@app.command("plan")
+@app.command("plan", short_help="Queue what is missing at endpoints.")
 def plan(
     config: _ConfigOption = None,
     out: OutOption = None,
@@ -216,7 +215,7 @@ def plan(
     console.answer("ok", Exit.OK, content)
 
 
-@app.command("scrub")
+@app.command("scrub", short_help="Read replicas again, and mend them.")
 def scrub(
     config: _ConfigOption = None,
     out: OutOption = None,
@@ -264,6 +263,46 @@ def scrub(
     console.answer("faults" if left else "ok", Exit.FAULTS if left else Exit.OK, {"endpoints": report})
     if left:
         raise typer.Exit(Exit.FAULTS)
+
+
+@app.command("lost", short_help="Say that all that an endpoint had is gone.")
+def lost(
+    endpoint: Annotated[str, typer.Argument(metavar="NAME", help="The endpoint.")],
+    config: _ConfigOption = None,
+    out: OutOption = None,
+    ledger: _LedgerOption = None,
+    to: _ToOption = None,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Say that all that an endpoint had is gone for good: a new disk, or an endpoint that is no more.
+
+    Its replicas count no more. Where the endpoint is configured, all is queued to be brought there anew; what
+    is still there stays as it is. Until then an endpoint where nothing is found of what was verified there is
+    taken for one that is not mounted.
+    """
+    del json
+    console.command = "handoff lost"
+    from raftwright.backbone.planning import Planner
+
+    found = _site(config, out, ledger, to)
+    settings: Settings = found.settings("handoff")
+    with open_known(found.common.ledger, read_only=dry_run) as opened:
+        counts = opened.replicas.counts(endpoint)
+        if not counts:
+            raise NotFoundError(
+                f"there are no replicas at {endpoint[:64]!a}; see `raftwright handoff status`"
+            )
+        number = sum(counts[endpoint].get(state, 0) for state in ("verified", "damaged"))
+        queued = 0
+        if not dry_run:
+            number = 0
+            while some := opened.replicas.all_lost(endpoint, "said to be gone for good"):
+                number += some
+            listed = [one for one in settings.endpoints if one.name == endpoint]
+            queued = Planner(opened, listed, settings.instrument).sweep(lambda: True)
+    console.say(f"{endpoint}: {count(number, 'replica')} lost, {count(queued, 'file')} queued")
+    console.answer("ok", Exit.OK, {"endpoint": endpoint, "lost": number, "queued": queued})
 
 
 # -- the site
@@ -392,9 +431,9 @@ def _tell_endpoints(endpoints: Mapping[str, Mapping[str, Any]]) -> None:
         oldest = each["oldest_check_s"]
         rows.append(
             (
-                name + (" (custodial)" if each["custodial"] else ""),
+                name + _kind_of(each),
                 f"{each['replicas'].get('verified', 0)} verified" + (f", {bad}" if bad else ""),
-                waiting or "nothing waits",
+                waiting or ("nothing waits" if each["kind"] else f"gone? `raftwright handoff lost {name}`"),
                 "" if oldest is None else f"oldest check {_age(oldest)} ago",
             )
         )
@@ -405,6 +444,12 @@ def _tell_endpoints(endpoints: Mapping[str, Mapping[str, Any]]) -> None:
                 f"  {letter['endpoint']}: {letter['path']}: {letter['state']} after "
                 f"{count(letter['attempts'], 'try', 'tries')}: {letter['reason']}"
             )
+
+
+def _kind_of(endpoint: Mapping[str, Any]) -> str:
+    if not endpoint["kind"]:
+        return " (not configured)"
+    return " (custodial)" if endpoint["custodial"] else ""
 
 
 def _tell_images(images: Sequence[ImageStanding]) -> None:

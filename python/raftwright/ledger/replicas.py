@@ -391,6 +391,31 @@ class Replicas:
         """It is not there any more. False where the ledger says so already."""
         return self._move(row, "lost", reason)
 
+    def all_lost(self, endpoint: str, reason: str, most: int = 1000) -> int:
+        """All that is known to be at an endpoint is not there any more; how many replicas that was now,
+        `most` at a time: call it until there are none."""
+        said = clean(reason)
+
+        def work(transaction: Transaction) -> int:
+            rows = transaction.rows(
+                "SELECT replica.id, replica.target, replica.image_id, image.obsid, replica.state FROM replica"
+                " JOIN image ON image.id = replica.image_id WHERE replica.endpoint = ?"
+                " AND replica.state IN ('verified', 'damaged') ORDER BY replica.id LIMIT ?",
+                (endpoint, most),
+            )
+            moment = tai()
+            transaction.update(
+                "replica",
+                ("state", "reason", "checked_tai"),
+                ("id",),
+                [("lost", said, moment, row[0]) for row in rows],
+            )
+            for _, target, image_id, obsid, old in rows:
+                _note(transaction, (endpoint, target, image_id, obsid), old, "lost", {"reason": said})
+            return len(rows)
+
+        return self._database.change(work)
+
     def healed(self, row: ReplicaRow, how: str) -> bool:
         """It was made good, and read there; `how` is for the history."""
         return self._move(row, "verified", how)
