@@ -260,6 +260,10 @@ class CommandSender:
             raise RefusedError(f"{self._shown(path)}: cannot be read whole: {said.complaint[-500:]}")
         listed.seek(0)
 
+    def has(self, target: str) -> bool:
+        """Raises OutageError, RefusedError."""
+        return not self._is_absent(self._path(checked(target)))
+
     def crc32c(self, target: str) -> str:
         """Raises NotFoundError, OutageError, RefusedError."""
         crc = 0

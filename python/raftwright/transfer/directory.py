@@ -149,6 +149,16 @@ class DirectorySender:
         with _said(self._root / folder):
             return self._tree.files(parts)
 
+    def has(self, target: str) -> bool:
+        """Raises OutageError, RefusedError."""
+        parts = checked(target)
+        with _said(self._root / target):
+            try:
+                with self._tree.folder(parts[:-1]) as folder:
+                    return stat_of(parts[-1], folder) is not None
+            except FileNotFoundError:
+                return False
+
     def crc32c(self, target: str) -> str:
         """Raises NotFoundError, OutageError, RefusedError."""
         with self._opened(target) as file:

@@ -229,6 +229,10 @@ class S3Sender:
             for entry in page.get("Contents", ()):
                 yield entry["Key"], int(entry["Size"])
 
+    def has(self, target: str) -> bool:
+        """Raises OutageError, RefusedError."""
+        return self._bucket.head(self._bucket.key(checked(target))) is not None
+
     def crc32c(self, target: str) -> str:
         """Raises NotFoundError, OutageError, RefusedError."""
         key = self._bucket.key(checked(target))

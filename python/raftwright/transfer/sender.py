@@ -91,6 +91,10 @@ class Sender(Protocol):
         RefusedError."""
         ...
 
+    def has(self, target: str) -> bool:
+        """Whether anything has this name, or this is a directory. Raises OutageError, RefusedError."""
+        ...
+
     def crc32c(self, target: str) -> str:
         """CRC-32C of what is there, eight hexadecimal digits: read back, from the disk where that can be had,
         and not from what a server remembers. Raises NotFoundError, OutageError, RefusedError; of the last

@@ -321,6 +321,12 @@ class WebdavSender:
             found.append((name, None if entry.is_dir else int(entry.size)))
         return found
 
+    def has(self, target: str) -> bool:
+        """Raises OutageError, RefusedError."""
+        parts = checked(target)
+        with self._said(self._shown(parts)):
+            return bool(self._client.stat(self._url(parts)).exists)
+
     def crc32c(self, target: str) -> str:
         """Raises NotFoundError, OutageError, RefusedError."""
         parts = checked(target)
