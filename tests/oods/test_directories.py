@@ -88,8 +88,8 @@ def test_a_slow_writer_is_never_ingested_early(site: Site) -> None:
             stream.write(content[written:edge])
             stream.flush()
             written = edge
-            looks = service.scans[0].looks
-            wait_for(lambda looks=looks: service.scans[0].looks >= looks + 5)
+            looks = service.inputs.scans[0].looks
+            wait_for(lambda looks=looks: service.inputs.scans[0].looks >= looks + 5)
             assert site.rows() == [], edge
         stream.write(content[written:])
     (row,) = site.ingested(1, service)
@@ -130,8 +130,8 @@ def test_one_bad_file_among_many(site: Site) -> None:
     site.ingested(len(good), service)
     wait_for(lambda: len(aside(site)) == 3)
     assert {Path(name).name for name in aside(site)} == {cut.name, other.name, flipped.name}
-    looks = service.scans[0].looks
-    wait_for(lambda: service.scans[0].looks > looks + 5)
+    looks = service.inputs.scans[0].looks
+    wait_for(lambda: service.inputs.scans[0].looks > looks + 5)
     assert {row.count for row in site.ledger.quarantine.all()} == {1}, "never a loop"
     put(site, cut)  # mended
     site.ingested(len(good) + 1, service)
@@ -162,7 +162,7 @@ def test_hostile_names(site: Site) -> None:
     os.mkfifo(drop / f"{NAME}_R22_S12.fits")
     (drop / ("d" * 200) / ("e" * 200)).mkdir(parents=True)
     service = site.oods(directories=[look(site)])
-    wait_for(lambda: service.scans[0].looks > 15)
+    wait_for(lambda: service.inputs.scans[0].looks > 15)
     site.ingested(1, service)
     assert [Path(row.path).name for row in site.rows("ingested")] == [paths[0].name]
     said = aside(site)
@@ -173,7 +173,7 @@ def test_hostile_names(site: Site) -> None:
         )
     assert not [row for row in site.rows() if "outside" in row.path]
     assert {row.state for row in site.rows()} <= {"ingested", "failed", "unsupported"}
-    assert service.scans[0].trouble == ""
+    assert service.inputs.scans[0].trouble == ""
 
 
 def test_the_same_name_with_other_content(site: Site) -> None:
@@ -306,8 +306,8 @@ def test_what_is_known_is_not_read_again(site: Site, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(scanning, "digest", None)  # whoever calls it fails
     service = site.oods(directories=[look(site)])
-    wait_for(lambda: service.scans[0].looks > 3)
-    assert (service.problems(), service.scans[0].waiting, aside(site)) == ([], 0, {})
+    wait_for(lambda: service.inputs.scans[0].looks > 3)
+    assert (service.problems(), service.inputs.scans[0].waiting, aside(site)) == ([], 0, {})
 
 
 def test_two_directories_and_many_threads_that_write(site: Site) -> None:

@@ -99,12 +99,19 @@ def status(
     night: NightOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Tell how many files are ingested, wait, or were given up, and why; or each file of one image."""
+    """Tell how many files are ingested, wait, were given up or set aside, and why; or each file of one image.
+
+    What is set aside has the name of a raw, and is none, not whole, or changed since it was ingested.
+    """
     del json
     console.command = "oods status"
 
+    from raftwright.oods.aside import standing
+    from raftwright.oods.hearing import silent_of
+
     found = site_of(config, out, ledger, repo)
-    name = found.settings("oods").name
+    settings = found.settings("oods")
+    name = settings.name
     with open_known(found.common.ledger, read_only=True) as opened:
         if obsid is not None:
             images = opened.images.get(obsid)
@@ -130,6 +137,8 @@ def status(
         letters = opened.ingests.select(
             repository=name, states=("failed", "conflict", "unsupported"), dayobs=night, limit=1000
         )
+        aside = standing(opened, settings) if night is None else []
+        silent = silent_of(opened, name)
     console.say(*columns([(state, count(number, "file")) for state, number in states.items()]))
     if not states:
         console.say("nothing is ingested, and nothing waits")
@@ -137,6 +146,15 @@ def status(
         console.say(f"  {row.path}: {row.state} after {count(row.attempts, 'try', 'tries')}: {row.reason}")
     if len(letters) > _SHOWN:
         console.say(f"  and {len(letters) - _SHOWN} more")
+    if aside:
+        console.say(f"{count(len(aside), 'file')} set aside; `raftwright oods again` tries them once more")
+    for thing in aside[:_SHOWN]:
+        once_more = "; it is tried again" if thing.standing == "again" else ""
+        console.say(f"  {thing.shown}: {thing.reason}{once_more}")
+    if len(aside) > _SHOWN:
+        console.say(f"  and {len(aside) - _SHOWN} more")
+    for reason in silent.values():
+        console.say(f"alarm: {reason}")
     content = [
         {
             "path": row.path,
@@ -147,7 +165,28 @@ def status(
         }
         for row in letters
     ]
-    console.answer("ok", Exit.OK, {"repository": name, "files": states, "dead_letters": content})
+    told = [
+        {
+            "name": thing.shown,
+            "what": thing.what,
+            "reason": thing.reason,
+            "again": thing.standing == "again",
+            "times": thing.count,
+            "last_tai": thing.last_tai,
+        }
+        for thing in aside
+    ]
+    console.answer(
+        "ok",
+        Exit.OK,
+        {
+            "repository": name,
+            "files": states,
+            "dead_letters": content,
+            "set_aside": told,
+            "silent": silent,
+        },
+    )
 
 
 def again(
@@ -157,16 +196,23 @@ def again(
     repo: RepoOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Queue dead letters once more: what failed, conflicts, unsupported files. A running OODS takes them."""
+    """Queue dead letters once more: what failed, conflicts, unsupported files; and try what was set aside.
+
+    A running OODS does it.
+    """
     del json
     console.command = "oods again"
+    from raftwright.oods.aside import again as again_of
 
     found = site_of(config, out, ledger, repo)
-    name = found.settings("oods").name
+    settings = found.settings("oods")
     with open_known(found.common.ledger) as opened:
-        queued = opened.ingests.again(name, states=("failed", "conflict", "unsupported"))
+        queued = opened.ingests.again(settings.name, states=("failed", "conflict", "unsupported"))
+        aside = again_of(opened, settings)
     console.say(f"{count(queued, 'file')} queued again")
-    console.answer("ok", Exit.OK, {"queued": queued})
+    if aside:
+        console.say(f"{count(aside, 'file')} set aside, to be looked at again")
+    console.answer("ok", Exit.OK, {"queued": queued, "set_aside": aside})
 
 
 def site_of(config: Sequence[Path] | None, out: str | None, ledger: str | None, repo: str | None) -> Any:

@@ -53,6 +53,8 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     crc32c: str = ""
     """Of a local file."""
+    stored: str = ""
+    """Of an object: what its store tells of it, as the ledger keeps that."""
 
 
 class Arrivals:
@@ -64,7 +66,7 @@ class Arrivals:
         self._ledger = ledger
         self._settings = settings
         self._cameras = {camera.code: camera for camera in cameras}
-        self._planned = planned
+        self.planned = planned
         self._told: OrderedDict[str, int] = OrderedDict()
         """Images, and how many of their sidecars were looked for in vain; -1: one has told."""
 
@@ -74,7 +76,7 @@ class Arrivals:
         plans = [plan for file in files if (plan := self._plan(file)) is not None]
         new = self._ledger.ingests.plan(plans) if plans else 0
         if new:
-            self._planned()
+            self.planned()
         return new
 
     def changed(self, path: str, size: int, crc32c: str = "") -> str:
@@ -86,11 +88,16 @@ class Arrivals:
                 return "another content of that name was ingested before; the file was changed since"
         return ""
 
+    def wants(self, path: str) -> bool:
+        """Whether it is of an instrument that is ingested here. Raises FormatError."""
+        camera = self._cameras.get(FileName.parse(path).image.source)
+        return camera is None or not self._settings.instruments or camera.name in self._settings.instruments
+
     def _plan(self, file: Arrived) -> IngestPlan | None:
         name = FileName.parse(file.path)
         camera = self._cameras.get(name.image.source)
         wanted = self._settings
-        if camera is not None and wanted.instruments and camera.name not in wanted.instruments:
+        if not self.wants(file.path):
             return None
         stem = f"{name.raft}_{name.slot}"
         row = None if "://" in file.path else self._ledger.files.by_path(file.path)
@@ -104,6 +111,7 @@ class Arrivals:
             kind="guider" if name.guider else "raw",
             crc32c=file.crc32c,
             bytes=file.bytes,
+            stored=file.stored,
             priority=priority(wanted.order, "" if camera is None else camera.name, stem),
         )
 

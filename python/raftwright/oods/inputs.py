@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from raftwright.errors import FormatError
 from raftwright.service.units import Period, Seconds, Secret
+from raftwright.transfer.naming import LAYOUT, check_layout
 
 __all__ = ["Directory", "Notifications", "Transfer"]
 
@@ -17,7 +18,7 @@ Transfer: TypeAlias = Literal["direct", "hardlink", "copy", "move"]
 
 _Path: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4000)]
 _Topic: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,249}\Z")]
-_Bucket: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,254}\Z")]
+_Bucket: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")]
 _SECRET = 16
 
 
@@ -54,16 +55,38 @@ class Notifications(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     secret: Secret = ""
     """That each record has in `opaqueData`. A webhook needs one."""
     buckets: list[_Bucket] = msgspec.field(default_factory=list)
-    """Only objects in these; all by default."""
+    """Only objects in these, which have to be there; all by default, and then none is listed."""
+    layout: str = LAYOUT
+    """What keys are made of: it says where the folders of nights and images are, which are listed."""
+    reconcile: Seconds = 30.0
+    """Between two listings of each of `buckets`, which find what nobody told of. 0: there are none."""
+    nights: Annotated[int, Meta(ge=1, le=1000)] = 3
+    """So many nights are listed, the newest that there are."""
+    silence: Period = 60.0
+    """No notification for so long, while the listing finds files, is an alarm."""
+    insecure: bool = False
+    """Store and brokers may be spoken to unencrypted. Without it only those of this host are."""
     profile: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{0,64}\Z")] = ""
     """Profile of the store: objects are `s3://PROFILE@BUCKET/KEY` then."""
     dead_letters: str = ""
     """Directory for what is no notification; `dead-letters` in the repository by default."""
+
+    def root(self, bucket: str) -> str:
+        """Of a bucket, as the Butler reads it."""
+        return f"s3://{self.profile}@{bucket}" if self.profile else f"s3://{bucket}"
+
+    @property
+    def roots(self) -> list[str]:
+        """How the URIs of its objects begin."""
+        if self.buckets:
+            return [f"{self.root(bucket)}/" for bucket in self.buckets]
+        return [f"s3://{self.profile}@" if self.profile else "s3://"]
 
     def __post_init__(self) -> None:
         if bool(self.brokers) != bool(self.topic):
             raise FormatError("topic: has to be given together with brokers")
         if not self.brokers and not self.webhook:
             raise FormatError("brokers: say these and topic, or webhook: true")
+        check_layout(self.layout)
         if self.webhook and len(self.secret) < _SECRET:
             raise FormatError(f"secret: a webhook needs one of {_SECRET} characters or more")

@@ -18,6 +18,7 @@ import msgspec
 
 from raftwright.errors import FormatError, RaftwrightError
 from raftwright.oods.arrivals import Arrivals, Arrived, is_raw_name
+from raftwright.oods.aside import FILE
 from raftwright.rawfile.names import FileName, sidecar_path
 from raftwright.rawfile.standing import digest
 from raftwright.timescale import TAI_MINUS_UTC
@@ -79,6 +80,8 @@ class Scanning:
         self._seen: dict[str, _Seen] = {}
         self._done: dict[str, int] = {}
         """Directories without others in them in which nothing is left to do, and their times."""
+        self._asked: set[str] = set()
+        """What is to be tried once more, and was not dealt with yet."""
         self.trouble = ""
         self._growing = 0
         self.waiting = 0
@@ -113,6 +116,7 @@ class Scanning:
         whole: list[Arrived] = []
         met: set[str] = set()
         self._growing = 0
+        self._ask()
         for path, status in self._files(self._directory.path, 0, met):
             if task is not None:
                 task.beat()
@@ -125,8 +129,11 @@ class Scanning:
                 taken += self._take(whole)
                 whole = []
         taken += self._take(whole)
-        for gone in set(self._seen) - met:
-            del self._seen[gone]
+        gone = set(self._seen) - met
+        self._settle([path for path in gone if self._seen[path].aside], "it is gone")
+        for path in gone:
+            del self._seen[path]
+        self._answer()
         self.waiting = self._growing
         self.looks += 1
         return taken
@@ -135,7 +142,36 @@ class Scanning:
         new = self._arrivals.take(whole) if whole else 0
         for file in whole:  # after it is written down
             self._seen[file.path].settled = True
+        self._settle([file.path for file in whole], "it was taken")
         return new
+
+    def _settle(self, paths: list[str], why: str) -> None:
+        if paths:
+            self._ledger.quarantine.settle(FILE, paths, why)
+
+    # -- what was set aside, and is to be tried once more
+
+    def _again(self) -> list[str]:
+        """Of what is under the directory."""
+        root = self._directory.path.rstrip("/") + "/"
+        return [row.name for row in self._ledger.quarantine.standing(FILE, root, again=True)]
+
+    def _ask(self) -> None:
+        """Forgets what was found out about it, once."""
+        wanted = set(self._again())
+        for path in wanted - self._asked:
+            self._seen.pop(path, None)
+            self._done.pop(os.path.dirname(path), None)
+        self._asked = wanted
+
+    def _answer(self) -> None:
+        """What was not set aside again by a look at all, and does not grow, is as it should be, or gone."""
+        if not self._asked:
+            return
+        for path in self._asked.intersection(self._again()):
+            seen = self._seen.get(path)
+            if seen is None or seen.settled:
+                self._settle([path], "it is as it should be" if os.path.lexists(path) else "it is gone")
 
     # -- the tree
 
@@ -269,7 +305,7 @@ class Scanning:
         return Arrived(path=path, bytes=summed.bytes, crc32c=summed.crc32c)
 
     def _set_aside(self, path: str, reason: str) -> None:
-        if self._ledger.quarantine.put("file", path, reason):
+        if self._ledger.quarantine.put(FILE, path, reason):
             _log.warning("%s: is not taken: %s", ascii(path)[1:-1], reason)
             self._refused(path, reason)
 

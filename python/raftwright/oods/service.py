@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from raftwright.errors import NotFoundError, RaftwrightError, UsageError
 from raftwright.ledger import open_ledger
+from raftwright.oods.aside import again
 from raftwright.oods.following import Following
 from raftwright.oods.ingesting import Ingesting
 from raftwright.oods.places import NAME, Places
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from raftwright.camera import Camera
     from raftwright.ledger import IngestRow, Ledger
     from raftwright.oods.leaving import Leaving
-    from raftwright.oods.notified import Intake, Topic
-    from raftwright.oods.scanning import Scanning
+    from raftwright.oods.taking import Inputs
     from raftwright.oods.web.serving import WebServer
     from raftwright.service import Life, Task
 
@@ -58,9 +58,7 @@ class Oods(Service):
         self.ingesting: Ingesting | None = None
         self.chronicle: Chronicle | None = None
         self.web: WebServer | None = None
-        self.scans: list[Scanning] = []
-        self.intake: Intake | None = None
-        self.topic: Topic | None = None
+        self.inputs: Inputs | None = None
         self.visits: Visits | None = None
         self.retention_trouble = self.room_trouble = ""
         self._removed = self.metrics.counter("removed", "Files that left the repository")
@@ -130,33 +128,28 @@ class Oods(Service):
 
     def _take_in(self, ledger: Ledger, cameras: Sequence[Camera], teller: Teller) -> None:
         """The inputs besides the archive."""
-        from raftwright.oods.arrivals import Arrivals
-        from raftwright.oods.notified import Intake, Topic, dead_letters
-        from raftwright.oods.scanning import Scanning
+        from raftwright.oods.taking import Inputs
 
         assert self.ingesting is not None
-        wanted = self.settings
-        arrivals = Arrivals(ledger, wanted, cameras, self.ingesting.wake)
-        known = {camera.code: camera for camera in cameras}
-        for number, directory in enumerate(wanted.directories, 1):
-            one = Scanning(directory, ledger, wanted.name, arrivals, known, teller.refused)
-            self.scans.append(one)
-            self.task(f"scan {number}", functools.partial(one.keep, active=lambda: self.active))
-        if wanted.notifications is not None:
-            dead = dead_letters(wanted.notifications, wanted.repository)
-            told = wanted.notifications
-            self.intake = Intake(told, ledger, arrivals, dead, teller.refused, self.metrics)
-            if told.topic:
-                self.topic = topic = Topic(told, self.intake, self.name)
-                self.task("notifications", functools.partial(topic.read, active=lambda: self.active))
+        self.inputs = inputs = Inputs(
+            ledger,
+            self.settings,
+            cameras,
+            teller,
+            planned=self.ingesting.wake,
+            name=self.name,
+            metrics=self.metrics,
+        )
+        self._closing.append(inputs.close)
+        inputs.begin(self.task, lambda: self.active)
 
     def _webhook(self) -> Callable[[Any], Any] | None:
         told = self.settings.notifications
-        if told is None or not told.webhook or self.intake is None:
+        if told is None or not told.webhook or self.inputs is None or self.inputs.intake is None:
             return None
         from raftwright.oods.web.webhook import with_webhook
 
-        intake = self.intake
+        intake = self.inputs.intake
         return with_webhook(lambda body, source: intake.take([(body, source)]), told.secret)
 
     def _make_sure(self) -> Repository:
@@ -323,7 +316,7 @@ class Oods(Service):
     # -- what it tells
 
     def obey(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`again`: queues dead letters once more."""
+        """`again`: queues dead letters once more, and has what was set aside tried again."""
         assert self.ledger is not None
         if command == "again":
             unknown = set(arguments)
@@ -334,7 +327,7 @@ class Oods(Service):
             )
             if self.ingesting is not None:
                 self.ingesting.wake()
-            return {"queued": count}
+            return {"queued": count, "set_aside": again(self.ledger, self.settings)}
         return super().obey(command, arguments)
 
     @property
@@ -347,8 +340,12 @@ class Oods(Service):
         waiting = self.ledger.ingests.counts(self.settings.name, done=False).get(self.settings.name, {})
         if self.visits is not None and self.visits.waiting:
             return False
-        settled = all(scan.settled for scan in self.scans)
+        settled = self.inputs is None or self.inputs.settled
         return settled and not (waiting.get("queued") or waiting.get("ingesting"))
+
+    def illness(self) -> list[str]:
+        """See `Service`; and inputs of which nothing is heard, though there is something."""
+        return [*super().illness(), *([] if self.inputs is None else self.inputs.alarms())]
 
     def problems(self) -> list[str]:
         """See `Service`."""
@@ -356,8 +353,7 @@ class Oods(Service):
             "" if self.ingesting is None else self.ingesting.trouble,
             "" if self.role is None else self.role.trouble,
             "" if self.visits is None else self.visits.trouble,
-            *(scan.trouble for scan in self.scans),
-            "" if self.topic is None else self.topic.trouble,
+            *(() if self.inputs is None else self.inputs.problems()),
             self.retention_trouble,
             self.room_trouble,
         )
@@ -379,6 +375,6 @@ class Oods(Service):
             "repository": self.settings.repository,
             "web": "" if self.web is None else self.web.url,
             "ingests": states,
-            "growing": sum(scan.waiting for scan in self.scans),
+            "growing": 0 if self.inputs is None else self.inputs.growing,
             "problems": problems,
         }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from raftwright.transfer.place import Place
 
-__all__ = ["AbsentError", "Bucket", "TakenError", "UnconditionalError"]
+__all__ = ["AbsentError", "Bucket", "TakenError", "UnconditionalError", "UnencryptedError"]
 
 _LONGEST_KEY: Final = 1024
 _TAKEN: Final = frozenset({409, 412})
@@ -43,6 +43,10 @@ class TakenError(RefusedError):
 
 class UnconditionalError(RefusedError):
     """The server does not know what it was asked for."""
+
+
+class UnencryptedError(OutageError):
+    """What goes there could be read on the way, and nobody said that it may."""
 
 
 class Bucket:
@@ -113,7 +117,7 @@ class Bucket:
         wanted = self.place
         endpoint, key, secret = _endpoint_of(wanted, self.profile)
         if is_unencrypted(endpoint) and not wanted.insecure:
-            raise OutageError(
+            raise UnencryptedError(
                 f"{wanted.name}: {endpoint[:200]!a} is not encrypted; use https, or say insecure: true"
             )
         patience = max(1.0, min(wanted.timeout, 60.0))
