@@ -184,6 +184,60 @@ def test_a_file_that_is_gone(client: Client, filled: Site) -> None:
         path.unlink()
     for what in ("file", "header", "preview.png"):
         assert client.get(f"/images/{OBSID}/R22_S11/{what}").status == 404
+    group = quote("2026-11-23T01:01:55.123", safe="")
+    assert client.get(f"/presence/lsstcam/{group}/0/R22_S11").json == {"error": False, "present": False}
+    assert client.get(f"/presence/lsstcam/{group}/0/R22_S10").json["present"] is True
+
+
+def test_heads(client: Client) -> None:
+    """What has a size is asked for it before it is fetched."""
+    for path in ("/", "/images", f"/images/{OBSID}/R22_S11/file", "/openapi.json"):
+        whole, head = client.get(path), client.get(path, "HEAD")
+        assert (head.status, head.body) == (200, b"")
+        assert head.headers["content-length"] == str(len(whole.body))
+        assert head.headers["content-type"] == whole.headers["content-type"]
+    assert client.get(f"/images/{OBSID}/R01_S11/file", "HEAD").status == 404
+    assert client.get("/images?limit=0", "HEAD").status == 400
+
+
+def test_a_parameter_that_there_is_not(client: Client) -> None:
+    """It would be no filter, and the answer a wrong one."""
+    for path in ("/images?day_obs=20261122", "/?x=1", f"/images/{OBSID}?detector=R22_S11"):
+        answer = client.get(path)
+        assert (answer.status, answer.json["error"]) == (400, True)
+        assert "is no parameter" in answer.json["message"]
+    assert client.get("/images/x").json["message"].endswith("write it as MC_O_20261122_000123")
+    assert "'R22_S99'" in client.get(f"/images/{OBSID}/R22_S99").json["message"]
+    assert "/openapi.json" in client.get("/nothing").json["message"]
+
+
+def test_ranges(client: Client) -> None:
+    """One that is none is as good as none, as HTTP has it; many small ones are not answered one by one."""
+    where = f"/images/{OBSID}/R22_S11/file"
+    for asked, status, size in (
+        ("bytes=0-9", 206, 10),
+        ("bytes=-7", 206, 7),
+        ("bytes= 0-0 , 2-3", 206, None),
+        ("bytes=99999999999-", 416, 0),
+        ("bytes=abc", 200, None),
+        ("bytes=-", 200, None),
+        ("items=0-1", 200, None),
+        ("bytes=1-99999999999999999999999999", 200, None),
+        ("bytes=" + ",".join(f"{n}-{n}" for n in range(0, 2000, 2)), 200, None),
+    ):
+        answer = client.get(where, Range=asked)
+        assert answer.status == status, asked[:40]
+        assert size is None or len(answer.body) == size, asked
+        assert status != 200 or answer.body[:9] == b"SIMPLE  ="
+
+
+def test_a_file_of_another_size_is_not_given(client: Client, filled: Site) -> None:
+    (path,) = filled.raws.root.rglob("*R22_S11.fits")
+    with path.open("ab") as stream:
+        stream.write(b" ")
+    answer = client.get(f"/images/{OBSID}/R22_S11/file")
+    assert (answer.status, answer.json["error"]) == (500, True)
+    assert "that were ingested" in answer.json["message"]
 
 
 def test_a_file_that_is_broken(client: Client, filled: Site) -> None:

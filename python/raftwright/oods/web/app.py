@@ -18,11 +18,13 @@ from raftwright.errors import (
     UsageError,
 )
 from raftwright.oods.web.catalogue import Catalogue, described, header_of, path_of
+from raftwright.oods.web.files import FitsFile
 
 try:
-    from fastapi import FastAPI, Path, Query, Request, Response
+    from fastapi import Depends, FastAPI, Path, Query, Request, Response
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import FileResponse, JSONResponse
+    from fastapi.routing import APIRoute
     from pydantic import BaseModel, Field
     from starlette.exceptions import HTTPException
 except ImportError as error:
@@ -43,6 +45,15 @@ _FITS: Final = {
     200: {"content": {"application/fits": {}}, "description": "The file"},
     206: {"content": {"application/fits": {}}, "description": "A part of it"},
     416: {"description": "It has no such part"},
+}
+
+_NAMES: Final = {
+    "obsid": "an image; write it as MC_O_20261122_000123",
+    "detector": "a detector; write it as R22_S11",
+}
+_SAID: Final = {
+    404: "there is no such path; /openapi.json has them all",
+    405: "here one only reads: GET and HEAD",
 }
 
 Obsid = Annotated[str, Path(pattern=_OBSID, description="Name of an image: MC_O_20261122_000123")]
@@ -126,16 +137,32 @@ def make_app(catalogue: Catalogue, previews: Previews, web: Web) -> FastAPI:
         docs_url=None,  # those pages load scripts from elsewhere
         redoc_url=None,
         responses=problems,
+        dependencies=[Depends(_nothing_unknown)],
     )
     _protect(app, web)
     _explain(app)
     _add_pictures(app, catalogue, previews)  # before a detector's name is looked for there
     _add_listing(app, catalogue)
     _add_files(app, catalogue)
+    app.openapi()  # is kept; HEAD goes without saying there
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.methods is not None:
+            route.methods.add("HEAD")
     return app
 
 
 # -- who may ask, and what goes wrong
+
+
+async def _nothing_unknown(request: Request) -> None:
+    """A parameter that is mistyped would be no filter at all."""
+    if not request.query_params:
+        return
+    known = [each.alias for each in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            have = f"there are {', '.join(known)}" if known else "there are none here"
+            raise UsageError(f"{name[:64]!a} is no parameter; {have}")
 
 
 def _protect(app: FastAPI, web: Web) -> None:
@@ -178,11 +205,13 @@ def _explain(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:  # noqa: ARG001
         first = error.errors()[0]
         where = " ".join(str(part) for part in first.get("loc", ())[1:])
+        if where in _NAMES:
+            return _problem(400, f"{str(first.get('input'))[:100]!a} is no name of {_NAMES[where]}")
         return _problem(400, f"{where[:100]}: {str(first.get('msg', 'is not valid'))[:300]}")
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:  # noqa: ARG001
-        answer = _problem(error.status_code, str(error.detail))
+        answer = _problem(error.status_code, _SAID.get(error.status_code, str(error.detail)))
         answer.headers.update(error.headers or {})
         return answer
 
@@ -217,7 +246,12 @@ def _json(content: Any) -> Response:
 def _add_listing(app: FastAPI, catalogue: Catalogue) -> None:
     @app.get("/", summary="What this is")
     def about() -> dict[str, str]:
-        return {"service": "raftwright OODS", "version": __version__, "repository": catalogue.repository}
+        return {
+            "service": "raftwright OODS",
+            "version": __version__,
+            "repository": catalogue.repository,
+            "paths": "/openapi.json",
+        }
 
     @app.get("/images", summary="Images, the newest first", response_model=Page)
     def images(
@@ -278,11 +312,9 @@ def _add_files(app: FastAPI, catalogue: Catalogue) -> None:
         response_class=FileResponse,
         responses=_FITS,  # type: ignore[arg-type]
     )
-    def content(obsid: Obsid, detector: Detector) -> FileResponse:
+    def content(obsid: Obsid, detector: Detector) -> FitsFile:
         row = catalogue.file(obsid, detector)
-        path = path_of(row)
-        told = {"X-CRC32C": row.crc32c} if row.crc32c else {}
-        return FileResponse(path, media_type="application/fits", filename=path.name, headers=told)
+        return FitsFile(path_of(row), row.bytes, row.crc32c)
 
 
 def _add_pictures(app: FastAPI, catalogue: Catalogue, previews: Previews) -> None:

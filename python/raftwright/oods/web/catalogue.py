@@ -98,12 +98,14 @@ class Catalogue:
         return max(rows, key=lambda row: row.id)
 
     def presence(self, instrument: str, group: str, snap: int, detector: str) -> IngestRow | None:
-        """The file of an exposure of a group; snaps count from 0. Raises UsageError."""
+        """The file of an exposure of a group; snaps count from 0. One that is gone from this machine's disk,
+        whatever the ledger says, is not there. Raises UsageError."""
         found = self._ledger.ingests.find(
             self.instrument(instrument), group, snap, detector, self._repository
         )
         raws = [row for row in found[-_MOST_GROUP:] if row.kind == "raw"]
-        return max(raws, key=lambda row: row.id, default=None)
+        newest = max(raws, key=lambda row: row.id, default=None)
+        return None if newest is None or _is_gone(newest) else newest
 
 
 def path_of(row: IngestRow) -> Path:
@@ -116,6 +118,14 @@ def path_of(row: IngestRow) -> Path:
     if not _is_file(path):
         raise NotFoundError(f"{path}: is not there any more")
     return path
+
+
+def _is_gone(row: IngestRow) -> bool:
+    try:
+        path_of(row)
+    except NotFoundError:
+        return urlsplit(row.uri or row.path).scheme in ("", "file")
+    return False
 
 
 def _is_file(path: Path) -> bool:
