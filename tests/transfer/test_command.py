@@ -96,6 +96,24 @@ def test_words_are_whole_words(source: Path, tmp_path: Path) -> None:
     assert arguments[5:] == [f"x{odd}y", "{ file}", "{File}", "{}", "--o=mover"]
 
 
+def test_two_services_never_write_into_one_file(tmp_path: Path) -> None:
+    """Of two hand-offs that bring the same file, each has a hidden name of its own, and finds it again."""
+    seen = tmp_path / "seen"
+    text = (
+        f"import sys; print(sys.argv[2], file=open({str(seen)!r}, 'a'));"
+        " open(sys.argv[2], 'w').write('torn'); sys.exit(1)"
+    )
+    transfer = [*program(tmp_path / "copy.py", text), "{file}", "{dest}"]
+    for folder in ("one", "one", "other"):
+        source = made(tmp_path / folder / "x.fits", b"content")
+        sender = CommandSender(place(tmp_path, transfer))
+        with pytest.raises(RefusedError):
+            sender.send(job(source, "d/x.fits"))
+        sender.close()
+    first, again, other = seen.read_text().split()
+    assert first == again != other
+
+
 def test_several_files_in_one_call(tmp_path: Path) -> None:
     """`{batch}` is an argument for each of the files that wait; names that are alike do not meet."""
     log = tmp_path / "log"

@@ -121,6 +121,43 @@ def test_a_part_that_another_works_on(source: Path, tmp_path: Path) -> None:
     assert (root / "d" / "x.fits").read_bytes() == source.read_bytes()
 
 
+def test_a_part_that_looks_old_and_is_worked_on_stays(source: Path, tmp_path: Path) -> None:
+    """A clock that steps, or a disk that hung for days: who works on it would name what another has begun."""
+    import fcntl
+
+    root = tmp_path / "far"
+    theirs, old = made(root / "d" / ".raftwright-0.part"), made(root / "d" / ".raftwright-1.part")
+    for each in (theirs, old):
+        os.utime(each, (1, 1))
+    with theirs.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        directory(root).send(job(source, "d/x.fits"))
+    assert sorted(os.listdir(root / "d")) == [theirs.name, "x.fits"]
+
+
+def test_what_is_named_is_what_was_looked_at(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody cleans up and begins anew while a try is under way: nothing torn gets the name."""
+    root = tmp_path / "far"
+    wanted = job(source, "d/x.fits")
+    part = root / "d" / partial(wanted)
+    real = os.fchmod
+
+    def meanwhile(file: int, mode: int) -> None:
+        real(file, mode)
+        part.unlink()
+        part.write_bytes(b"begun anew")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fchmod", meanwhile)
+        with pytest.raises(RefusedError, match="not what was written"):
+            directory(root).send(wanted)
+    assert os.listdir(root / "d") == [part.name]
+    directory(root).send(wanted)
+    assert (root / "d" / "x.fits").read_bytes() == source.read_bytes()
+
+
 def test_a_disk_that_fills_half_way(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """D148: an outage; with room again it is gone on with."""
     real = os.sendfile

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import secrets
+import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -28,7 +31,7 @@ class Claims:
     def of(self, job: Job) -> Iterator[str]:
         """The name under which a try that was cut is gone on with; where another thread works on that, one
         that nobody has."""
-        name = partial(job)
+        name = _ours(job)
         with self._lock:
             if name in self._taken:
                 name = f"{HIDDEN}{secrets.token_hex(16)}.part"
@@ -38,3 +41,10 @@ class Claims:
         finally:
             with self._lock:
                 self._taken.discard(name)
+
+
+def _ours(job: Job) -> str:
+    """As `partial`, and of this file on this host alone: where two services bring the same there, none of
+    them writes into what the other has looked at."""
+    text = f"{partial(job)}\0{socket.gethostname()}\0{os.path.abspath(job.path)}"
+    return f"{HIDDEN}{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.part"

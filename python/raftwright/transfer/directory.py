@@ -270,6 +270,8 @@ class _Sending:
         file = _open_regular(self._name, self._folder, self._there)
         try:
             if now.st_size == self._job.bytes and self._sum(file) == self._job.crc32c:
+                os.fsync(file)  # who brought it may have died before this
+                sync(self._folder)
                 return self._sent("there already", held=self._settle(file))
         finally:
             os.close(file)
@@ -329,6 +331,7 @@ class _Sending:
             if hidden is None:
                 os.link(f"/proc/self/fd/{file}", self._name, dst_dir_fd=self._folder, follow_symlinks=True)
             else:
+                self._is(mine, hidden)  # somebody may have cleaned up, and another begun anew
                 move(hidden, self._folder, self._name, self._folder, self._there.parent)
         except FileExistsError:
             if hidden is not None:
@@ -356,8 +359,8 @@ class _Sending:
             return f"{self._job.path}: changed while it was sent; nothing is kept at {self._there}"
         return f"{self._there}: the copy has the CRC-32C {found}, the file {self._job.crc32c}; it is not kept"
 
-    def _is(self, wanted: os.stat_result) -> None:
-        now = stat_of(self._name, self._folder)
+    def _is(self, wanted: os.stat_result, name: str = "") -> None:
+        now = stat_of(name or self._name, self._folder)
         if now is None or (now.st_ino, now.st_dev, now.st_size) != (
             wanted.st_ino,
             wanted.st_dev,
@@ -420,6 +423,7 @@ def _nameless(folder: int) -> Iterator[tuple[int, str | None]]:
         _clean(folder)
         hidden = f"{HIDDEN}{secrets.token_hex(8)}"
         file = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        _locked(file)
     try:
         yield file, hidden
     finally:
@@ -437,14 +441,30 @@ def _continued(folder: int, name: str) -> Iterator[int | None]:
     flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     file = os.open(name, flags, 0o600, dir_fd=folder)
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _locked(file):
             yield None
             return
         now, mine = stat_of(name, folder), os.fstat(file)
         one = now is not None and now.st_ino == mine.st_ino and mine.st_nlink == 1
         yield file if one and stat.S_ISREG(mine.st_mode) else None
+    finally:
+        os.close(file)
+
+
+def _locked(file: int) -> bool:
+    """Whether an open file is ours alone now, among those who ask."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_left(name: str, folder: int) -> bool:
+    """Whether nobody works on a hidden file, however old it looks: clocks step, and disks hang for days."""
+    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return _locked(file)
     finally:
         os.close(file)
 
@@ -455,6 +475,8 @@ def _clean(folder: int) -> None:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(HIDDEN):
-                age = now - entry.stat(follow_symlinks=False).st_mtime
-                if age > (_PART_LEFT if entry.name.endswith(".part") else _LEFT):
-                    os.unlink(entry.name, dir_fd=folder)
+                with contextlib.suppress(OSError):
+                    age = now - entry.stat(follow_symlinks=False).st_mtime
+                    left = age > (_PART_LEFT if entry.name.endswith(".part") else _LEFT)
+                    if left and _is_left(entry.name, folder):
+                        os.unlink(entry.name, dir_fd=folder)
