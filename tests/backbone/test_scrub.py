@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from handoff_stand import Site, files_in, hidden_in, wait_for
 
-from raftwright.backbone import HandOff
+from raftwright.backbone import HandOff, scrubbing
 
 DETECTORS = ["R22_S00", "R22_S01"]
 
@@ -201,3 +201,15 @@ def _is_held(path: Path) -> bool:
 
     with path.open("rb") as stream:
         return is_immutable(stream.fileno())
+
+
+def test_a_clock_that_goes_back_while_it_reads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every replica is read, none of them again and again until the clock is where it was."""
+    service = handed_over(site, site.to("far"))
+    scrubber = service.scrubbers["far"]
+    now = scrubbing.tai
+    monkeypatch.setattr(scrubbing, "tai", lambda: now() + 3600.0)
+    scrubber.now()
+    monkeypatch.setattr(scrubbing, "tai", now)
+    wait_for(lambda: scrubber.idle)
+    assert 10 <= int(scrubber.status()["files"]) <= 20  # type: ignore[call-overload]

@@ -349,3 +349,17 @@ def test_scrubbing(ledger: Ledger) -> None:
         ("verified", "removed", {}),
         ("damaged", "verified", {"reason": "copied from tape"}),
     ]
+
+
+def test_what_was_read_in_the_future_is_due(ledger: Ledger) -> None:
+    """A clock was wrong, and is right again: it would not be read for as long as it was ahead."""
+    bring(ledger, "usdf", whole(ledger))
+    ahead = tai() + 1e7
+    ledger.database.change(
+        lambda transaction: transaction.run("UPDATE replica SET checked_tai = ? WHERE id <= 4", (ahead,))
+    )
+    assert [row.checked_tai for row in ledger.replicas.due("usdf", tai() - 1000)] == [ahead] * 4
+    assert len(ledger.replicas.due("usdf", tai() + 1)) == 9
+    assert len(ledger.replicas.due("usdf", tai() + 1, 7)) == 7
+    assert ledger.replicas.checked(ledger.replicas.due("usdf", tai() - 1000)) == 4
+    assert ledger.replicas.due("usdf", tai() - 1000) == []

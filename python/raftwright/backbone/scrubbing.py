@@ -128,6 +128,8 @@ class Scrubber:
         """Reads what is due now. Raises OutageError, StorageError."""
         while not task.stopping.is_set():
             asked, every = self._before, self._settings().every
+            if asked > tai():  # a clock that went back would have us read for ever
+                asked = self._before = tai()
             before = max(asked, tai() - every if every and self._active() else 0.0)
             rows = self._due(before) if before else []
             if not rows:

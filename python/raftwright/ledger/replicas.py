@@ -29,6 +29,8 @@ _FROM: Final = "FROM replica JOIN image ON image.id = replica.image_id JOIN file
 _GOOD: Final = "file.status IN ('written', 'unchanged', 'kept')"
 _BACKLOG: Final = 10_000
 """Priority of what has waited for long: by image alone."""
+_AHEAD: Final = 60.0
+"""Seconds by which clocks of machines may differ."""
 _SAME: Final = "replica.state = 'verified' AND replica.crc32c = file.crc32c AND replica.bytes = file.bytes"
 
 
@@ -359,12 +361,17 @@ class Replicas:
     # -- looking after them
 
     def due(self, endpoint: str, before_tai: float, limit: int = 1000) -> list[ReplicaRow]:
-        """Replicas at an endpoint that were last read before some time, the oldest first: for the scrub."""
-        return self._select(
-            "WHERE replica.endpoint = ? AND replica.state = 'verified' AND replica.checked_tai < ?"
-            " ORDER BY replica.checked_tai, replica.id LIMIT ?",
-            (endpoint, before_tai, limit),
-        )
+        """Replicas at an endpoint that were last read before some time, the oldest first: for the scrub. Then
+        those that were read in the future: a clock was wrong, and they would never be due."""
+        found: list[ReplicaRow] = []
+        for order, time in (("<", before_tai), (">", tai() + _AHEAD)):
+            if len(found) < limit:
+                found += self._select(
+                    "WHERE replica.endpoint = ? AND replica.state = 'verified'"
+                    f" AND replica.checked_tai {order} ? ORDER BY replica.checked_tai, replica.id LIMIT ?",
+                    (endpoint, time, limit - len(found)),
+                )
+        return found
 
     def checked(self, rows: Iterable[ReplicaRow]) -> int:
         """They were read and are what they should be; how many of them the ledger says so of now. One that
