@@ -38,6 +38,8 @@ def test_a_replica_is_a_copy_that_is_read_back_and_read_only() -> None:
             {"endpoints": [NEAR, {**NEAR, "name": "far", "root": "/./near/"}]},
             "near and far are one place",
         ),
+        ({"endpoints": [{**NEAR, "storage": "/near/"}]}, "storage: is the root itself"),
+        ({"endpoints": [{**NEAR, "storage": "near"}]}, "storage: root: .* no absolute path"),
         ({"endpoints": [NEAR], "replicas": 2}, "2 are wanted of 1 endpoints"),
         ({"endpoints": [NEAR], "required": ["far"]}, "there is no endpoint far"),
         ({"endpoints": [NEAR], "custodial": 1}, "1 are wanted, 0 of the endpoints"),

@@ -93,6 +93,7 @@ class Presence:
                 return
         if known:
             raise OutageError(
-                f"{self._endpoint.root}: has nothing of what was verified there; mount it, or if all of it "
-                f"is gone for good say so: raftwright handoff lost {name}"
+                f"{self._endpoint.root}: has nothing of what was verified there; mount it, name the "
+                "`storage` of a receiving endpoint that takes files away, or if all of it is gone for good "
+                f"say so: raftwright handoff lost {name}"
             )

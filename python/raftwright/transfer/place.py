@@ -65,6 +65,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     root: Annotated[str, Meta(min_length=1, max_length=4000)]
     """A directory, which has to be there; `s3://[PROFILE@]BUCKET/PREFIX`; `https://HOST/PATH` of a WebDAV
     server; for `command` a directory at the far side. There is no default."""
+    storage: str = ""
+    """Where a receiving endpoint (`raftwright endpoint`) moves what comes to `root`, its buffer, said as
+    `root` is: files are looked for there too."""
     concurrency: Threads = 4
     """Files that are under way at a time."""
     timeout: Seconds = 60.0
@@ -119,9 +122,20 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         check_times(self.timeout, self.backoff, self.longest)
         _CHECKS[self.kind](self)
+        if self.storage:
+            _check_storage(self)
         for kind, key in _ALONE:
             if self.kind not in kind and getattr(self, key):
                 raise FormatError(f"{key}: a place of the kind {self.kind} has none; remove it")
+
+
+def _check_storage(place: Place) -> None:
+    if place.storage.rstrip("/") == place.root.rstrip("/"):
+        raise FormatError("storage: is the root itself; leave it out where nobody takes files away")
+    try:
+        msgspec.structs.replace(place, root=place.storage, storage="")
+    except FormatError as error:
+        raise FormatError(f"storage: {error}") from None
 
 
 def check_times(timeout: float, backoff: float, longest: float) -> None:

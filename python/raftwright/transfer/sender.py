@@ -5,6 +5,8 @@
     webdav      a WebDAV server          webdav.py
     command     rsync, scp, ssh          command.py
 
+Where an endpoint takes away what comes to a place, received.py looks for it in its storage too.
+
 A name at a place is a *target*: relative, parts divided by `/`, none of them empty, `.` or `..`, none longer
 than 255 bytes. What is none is refused (`RefusedError`) and nothing there is touched. Names that a sender
 makes for itself, `.raftwright-…`, `.conflict/…` and `.damaged/…`, are no targets, and are not walked.
@@ -123,6 +125,10 @@ class Sender(Protocol):
 
 def sender_of(place: Place) -> Sender:
     """The way to a place; goes nowhere yet. Raises MissingExtraError where a package lacks."""
+    if place.storage:
+        from raftwright.transfer.received import ReceivedSender
+
+        return ReceivedSender(place, sender_of)
     if place.kind == "directory":
         from raftwright.transfer.directory import DirectorySender
 
