@@ -40,7 +40,7 @@ def _end_with_us() -> None:
 class PostgresServer:
     """Made and started; `stop` ends it and takes its directory away. `durable`: with fsync, as in earnest."""
 
-    def __init__(self, bin: Path, *, durable: bool = False) -> None:
+    def __init__(self, bin: Path, *, durable: bool = False, connections: int = 60) -> None:
         self._bin = bin
         # The server refuses to be root, and a directory of pytest's is closed to everybody else.
         self._user = "postgres" if os.getuid() == 0 else None
@@ -53,7 +53,7 @@ class PostgresServer:
             "listen_addresses": "",
             "unix_socket_directories": str(self.home),
             "shared_buffers": "64MB",
-            "max_connections": "60",
+            "max_connections": str(connections),
             "fsync": "on" if durable else "off",
             "full_page_writes": "on" if durable else "off",
         }
@@ -131,7 +131,7 @@ class PostgresServer:
         shutil.rmtree(self.home, ignore_errors=True)
 
 
-def start(missing: Callable[[str], None], *, durable: bool = False) -> PostgresServer:
+def start(missing: Callable[[str], None], *, durable: bool = False, connections: int = 60) -> PostgresServer:
     """A server; `missing` is called with the reason where there can be none."""
     bin = programs()
     if bin is None:
@@ -142,4 +142,4 @@ def start(missing: Callable[[str], None], *, durable: bool = False) -> PostgresS
             pwd.getpwnam("postgres")
         except KeyError:
             missing("PostgreSQL does not run as root, and there is no user postgres")
-    return PostgresServer(bin, durable=durable)
+    return PostgresServer(bin, durable=durable, connections=connections)
