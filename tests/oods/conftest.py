@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for oods_stand
 
 from oods_stand import Site
+from store_stand import Store
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +63,34 @@ def heard(tmp_path: Path) -> Iterator[Callable[[], tuple[str, list[dict[str, Any
     for end, thread in ends:
         end.set()
         thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Its URL; moto, in threads of its own."""
+    pytest.importorskip("moto", reason="moto is not installed: pip install 'raftwright[test]'")
+    pytest.importorskip("boto3", reason="boto3 is not installed: pip install 'raftwright[s3]'")
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture
+def store(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The bucket `raws`, empty, which the Butler finds by the environment."""
+    import boto3
+
+    known = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {"S3_ENDPOINT_URL": s3_server, **known}.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3", endpoint_url=s3_server)
+    client.create_bucket(Bucket="raws")
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket="raws"):  # of other tests
+        for one in page.get("Contents", ()):
+            client.delete_object(Bucket="raws", Key=one["Key"])
+    return Store(client, s3_server)

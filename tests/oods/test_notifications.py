@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import gc
-import json
-import logging
 import os
 import signal
-import socket
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from oods_stand import Site, wait_for
 from small_raws import ended, forked
+from store_stand import Store, free_port, image, post
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "events"))  # for event_stand
 
@@ -43,23 +40,6 @@ QUICK = {"session.timeout.ms": 1500, "heartbeat.interval.ms": 200, "max.poll.int
 """The mock cluster waits for a session after a member left; a real one does not."""
 
 
-class Store:
-    """A bucket, and what it would tell of its objects."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-
-    def put(self, path: Path, key: str = "") -> StoredObject:
-        """An object with its sidecar."""
-        key = key or f"LSSTCam/{path.parent.parent.name}/{path.parent.name}/{path.name}"
-        beside = path.with_suffix(".json")
-        if beside.exists():
-            where = key.removesuffix(".fits") + ".json"
-            self.client.put_object(Bucket="raws", Key=where, Body=beside.read_bytes())
-        told = self.client.put_object(Bucket="raws", Key=key, Body=path.read_bytes())
-        return StoredObject(bucket="raws", key=key, size=path.stat().st_size, etag=told["ETag"].strip('"'))
-
-
 class Topic:
     """A topic of Kafka with a number of partitions."""
 
@@ -79,33 +59,6 @@ class Topic:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
-
-
-@pytest.fixture
-def store(server: str, monkeypatch: pytest.MonkeyPatch) -> Store:
-    import boto3
-
-    known = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in {"S3_ENDPOINT_URL": server, **known}.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3", endpoint_url=server)
-    client.create_bucket(Bucket="raws")
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket="raws"):  # of other tests
-        for one in page.get("Contents", ()):
-            client.delete_object(Bucket="raws", Key=one["Key"])
-    return Store(client)
-
-
-@pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
     with Broker() as made:
         yield made
@@ -120,28 +73,9 @@ def topic(broker: Broker, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     return Topic(broker.address, f"made-{abs(hash(request.node.name))}")
 
 
-def image(site: Site, number: int = 123, **more: Any) -> list[Path]:
-    return site.raws.image(f"MC_O_20261122_{number:06d}", root=site.path / "made", **more)
-
-
 def letters(site: Site) -> list[Any]:
     dead = DeadLetters(site.repo / "dead-letters")
     return [dead.read(name) for name in dead.names()]
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])
-
-
-def post(url: str, body: bytes) -> tuple[int, str]:
-    request = urllib.request.Request(f"{url}/notifications", body, method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, json.loads(answer.read())["message"]
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())["message"]
 
 
 def test_the_butler_reads_objects_where_they_are(site: Site, store: Store, topic: Topic) -> None:

@@ -16,9 +16,10 @@ from raftwright.errors import FormatError, RaftwrightError
 from raftwright.ledger.rows import ImageFacts, IngestPlan
 from raftwright.rawfile.names import FileName, sidecar_path
 from raftwright.rawfile.newest import newest_sidecar
-from raftwright.rawfile.sidecar import MAX_BYTES, read_json
+from raftwright.rawfile.sidecar import read_json
 from raftwright.rawfile.times import parse_iso
 from raftwright.transfer.naming import priority
+from raftwright.transfer.outcome import OutageError
 
 if TYPE_CHECKING:
     from raftwright.camera import Camera
@@ -67,6 +68,8 @@ class Arrivals:
         self._settings = settings
         self._cameras = {camera.code: camera for camera in cameras}
         self.planned = planned
+        self.remote: Callable[[str], bytes] | None = None
+        """Gives the content of a URI, for the sidecars of objects. Raises RaftwrightError."""
         self._told: OrderedDict[str, int] = OrderedDict()
         """Images, and how many of their sidecars were looked for in vain; -1: one has told."""
 
@@ -139,7 +142,10 @@ class Arrivals:
         tries = self._told.get(obsid, 0)
         if not 0 <= tries < _TRIES:
             return
-        said = _said(path)
+        try:
+            said = self._said(path)
+        except OutageError:
+            return  # the next file of it may be luckier
         if said.get("OBSID") == obsid:
             tries = -1
             facts = {name: said[key] for name, key in _FACTS.items() if _is_plain(said.get(key))}
@@ -153,6 +159,22 @@ class Arrivals:
         while len(self._told) > _REMEMBERED:
             self._told.popitem(last=False)
 
+    def _said(self, path: str) -> Mapping[str, Any]:
+        """The sidecar of a file; empty where there is none that can be read. Raises OutageError."""
+        try:
+            if "://" not in path:
+                return read_json(newest_sidecar(Path(path))[1])
+            if self.remote is None:
+                return {}
+            folder, _, name = path.rpartition("/")
+            content = msgspec.json.decode(self.remote(f"{folder}/{quote(sidecar_path(Path(name)).name)}"))
+            return content if isinstance(content, dict) else {}
+        except OutageError:
+            raise
+        except (RaftwrightError, OSError, ValueError) as error:
+            _log.debug("%s: its sidecar says nothing: %s", path, error)
+        return {}
+
 
 def is_raw_name(name: str) -> bool:
     """Whether it ends as the name of a raw does. Others are of no interest: sidecars, lists, headers."""
@@ -161,26 +183,6 @@ def is_raw_name(name: str) -> bool:
 
 def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
-
-
-def _said(path: str) -> Mapping[str, Any]:
-    """The sidecar of a file; empty where there is none that can be read."""
-    try:
-        if "://" not in path:
-            return read_json(newest_sidecar(Path(path))[1])
-        from raftwright.butler.software import ResourcePath
-
-        folder, _, name = path.rpartition("/")
-        place = ResourcePath(f"{folder}/{quote(sidecar_path(Path(name)).name)}")
-        if place.size() > MAX_BYTES:
-            raise FormatError("is too large for a sidecar")
-        content = msgspec.json.decode(place.read())
-        return content if isinstance(content, dict) else {}
-    except (RaftwrightError, OSError, ValueError) as error:
-        _log.debug("%s: its sidecar says nothing: %s", path, error)
-    except Exception as error:  # each protocol has its own
-        _log.debug("%s: its sidecar cannot be reached: %s", path, error)
-    return {}
 
 
 def _tai(text: object) -> float | None:

@@ -38,7 +38,7 @@ _TICK: Final = 1.0
 _LATER: Final = 5.0
 """Seconds before the first look, at most: what waits in a topic is told in them."""
 _LONGEST: Final = 60.0
-"""Seconds that a look takes at least before it is cut."""
+"""Seconds for folders, and for what is in them, before a look is cut."""
 _GRACE: Final = 2.0
 """Seconds in which a notification of what was just found may still come."""
 _QUIET: Final = 300.0
@@ -135,8 +135,6 @@ class Listing:
     def look(self, task: Task | None = None) -> int:
         """Looks once; how many files were taken that nobody had told of. Raises OutageError, RefusedError,
         StorageError."""
-        begun = time.monotonic()
-        self._until = begun + max(self._settings.reconcile, _LONGEST)
         taken = 0
         with self._stage:
             for _ in self._walk():
@@ -154,8 +152,10 @@ class Listing:
 
     def _walk(self) -> Iterator[None]:
         """Goes through what is to be looked at; comes back after each request."""
+        self._until = time.monotonic() + max(self._settings.reconcile, _LONGEST)
         yield from self._survey()
         now = time.monotonic()
+        self._until = now + max(self._settings.reconcile, _LONGEST)
         fresh: list[_Folder] = []
         done: list[_Folder] = []
         for folder in self._folders.values():
@@ -163,9 +163,9 @@ class Listing:
             (fresh if is_fresh else done).append(folder)
         fresh.sort(key=lambda folder: _order(folder.prefix), reverse=True)
         for folder in [*fresh, *heapq.nsmallest(_AGAIN, done, key=lambda folder: folder.listed)]:
+            yield from self._list(folder)  # something of it in any case
             if time.monotonic() >= self._until:
                 return
-            yield from self._list(folder)
 
     def _survey(self) -> Iterator[None]:
         """Finds the folders there are in the nights that count; what is in none is looked at on the way."""

@@ -13,14 +13,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from raftwright.errors import FormatError, RaftwrightError, UsageError
 from raftwright.events.deadletters import DeadLetters
 from raftwright.events.notifications import StoredObject, parse
 from raftwright.oods.arrivals import Arrivals, Arrived, is_raw_name
 from raftwright.oods.aside import OBJECT
-from raftwright.oods.stored import Stored, known_of, same
+from raftwright.oods.stored import Stored, known_of, named, same
 from raftwright.rawfile.names import FileName
 
 if TYPE_CHECKING:
@@ -245,13 +245,12 @@ class Intake:
     def once_more(self, path: str) -> None:
         """Looks at an object that was set aside as if nobody had. Raises OutageError, RefusedError,
         StorageError."""
-        bucket, _, key = path.removeprefix("s3://").partition("/")
-        named = StoredObject(bucket=bucket.rpartition("@")[2], key=unquote(key), size=0, etag="")
-        seen = self._stores.look(named)
+        known = named(path)
+        seen = self._stores.look(known)
         if seen is None:
             self._ledger.quarantine.settle(OBJECT, [path], "it is gone")
             return
-        thing = StoredObject(bucket=named.bucket, key=named.key, size=seen.size, etag=seen.etag)
+        thing = StoredObject(bucket=known.bucket, key=known.key, size=seen.size, etag=seen.etag)
         with self._lock:
             self._judged.pop((path, thing.etag, thing.size), None)
         if self._path(thing):

@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
-from raftwright.errors import RaftwrightError
+from raftwright.errors import FormatError, RaftwrightError
 from raftwright.events.notifications import StoredObject
+from raftwright.rawfile.sidecar import MAX_BYTES
 from raftwright.transfer.bucket import Bucket
 from raftwright.transfer.outcome import OutageError
 from raftwright.transfer.place import Place
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from raftwright.ledger.rows import IngestRow
     from raftwright.oods.inputs import Notifications
 
-__all__ = ["Page", "Stored", "Stores", "known_of", "same"]
+__all__ = ["Page", "Stored", "Stores", "known_of", "named", "same"]
 
 _SUMS: Final = ("CRC32C", "CRC64NVME", "CRC32", "SHA256", "SHA1")
+PAGE: Final = 1000
+"""Keys of a listing that come at a time."""
 _THREADS: Final = 8
 _TIMEOUT: Final = 8.0
 """Seconds that a store may be silent."""
@@ -84,6 +88,18 @@ def same(one: Stored, other: Stored) -> bool | None:
     if common:
         return all(one.sums[name] == other.sums[name] for name in common)
     return True if one.etag and one.etag == other.etag else None
+
+
+def _parts_of(uri: str) -> tuple[str, str]:
+    """Bucket and key of the URI of an object."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket.rpartition("@")[2], unquote(key)
+
+
+def named(uri: str) -> StoredObject:
+    """An object by its URI; nothing is known of it."""
+    bucket, key = _parts_of(uri)
+    return StoredObject(bucket=bucket, key=key, size=0, etag="")
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -151,6 +167,25 @@ class Stores:
         except RaftwrightError:
             return None  # what was told of it has to do
 
+    def document(self, uri: str) -> bytes:
+        """What an object says that is no longer than a sidecar. Raises AbsentError, FormatError, OutageError,
+        RefusedError."""
+        bucket, key = _parts_of(uri)
+        shown = ascii(uri)[1:-1]
+        if time.monotonic() < self._blind:
+            raise OutageError(f"{shown}: the store did not answer a moment ago")
+        place = self.bucket(bucket)
+        try:
+            with place.said(shown):
+                answer = place.client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{MAX_BYTES}")
+                content: bytes = answer["Body"].read(MAX_BYTES + 1)
+        except OutageError:
+            self._blind = time.monotonic() + _BLIND
+            raise
+        if len(content) > MAX_BYTES:
+            raise FormatError(f"{shown}: is too long for a sidecar")
+        return content
+
     def pages(self, name: str, prefix: str, *, after: str = "", folders: bool = False) -> Iterator[Page]:
         """Lists what begins with a prefix, a thousand at a time, from behind a key on; with `folders` only
         what is right there, and the folders there. Raises OutageError, RefusedError and as `bucket`."""
@@ -159,7 +194,9 @@ class Stores:
         where: dict[str, str] = {"StartAfter": after} if after else {}
         while True:
             with bucket.said(f"{self._settings.root(name)}/{prefix}", bucket=True):
-                page = bucket.client.list_objects_v2(Bucket=name, Prefix=prefix, **more, **where)
+                page = bucket.client.list_objects_v2(
+                    Bucket=name, Prefix=prefix, MaxKeys=PAGE, **more, **where
+                )
             below = [str(one["Prefix"]) for one in page.get("CommonPrefixes", ())]
             things = [
                 StoredObject(

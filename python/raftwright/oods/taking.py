@@ -83,6 +83,7 @@ class Inputs:
         assert wanted is not None
         dead = dead_letters(wanted, self._settings.repository)
         self._stores = stores = Stores(wanted)
+        arrivals.remote = stores.document
         for bucket in dict.fromkeys(wanted.buckets):
             self._check(stores, bucket)
         self.intake = intake = Intake(
