@@ -17,7 +17,8 @@ from stand import ROW, Forward, Serve, check_archive, fits_in, rows_of, states_o
 import raftwright
 from hand_daq import HandStore, name_of
 from raftwright.camera import camera as find_camera
-from raftwright.daq import Notice, Registers, open_recording
+from raftwright.daq import Notice, open_recording
+from raftwright.daq.info import describe
 from raftwright.errors import NotFoundError, RaftwrightError
 from raftwright.ledger import open_ledger
 from raftwright.rawfile.names import ImageName, image_directory, raw_file_name, sidecar_path
@@ -68,7 +69,7 @@ def test_boards_that_the_camera_has_not_are_said_and_no_crash(
 def test_stale_doubled_and_swapped_notices_change_no_identity(
     daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
 ) -> None:
-    """D002: every image ends under its own name, once, whatever is announced and when."""
+    """D002, F25: every image ends under its own name, once, whatever is announced and when."""
     forward(serve().endpoint)
     daq.add(1, 2)
     wait_for(lambda: states_of(ledger) == {"done": 6})
@@ -197,15 +198,43 @@ def test_no_event_that_cannot_be_told_costs_a_file(
     assert forwarder.idle or wait_for(lambda: forwarder.idle)
 
 
+WRONG: dict[str, Any] = {
+    "wrong": [3, 0, 21, 0, 0, 5, 0, 14, 0, 2, 1],
+    "absent": None,
+    "null": [None],
+    "empty": [[]],
+    "zeros": [0] * 11,
+    "the nine of before": [0, 20, 0, 0, 5, 0, 14, 0, 2],
+    "no numbers": ["3", "0"] * 5,
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
 def test_a_stream_that_cannot_be_decoded_is_kept_as_it_came(
-    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
+    how: str,
+    daq: HandStore,
+    serve: Serve,
+    forward: Forward,
+    out: Path,
+    ledger: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """D026: no shape is made up; the stream outlives the DAQ's, and is files once registers are right."""
+    """D026, F30: registers that are wrong or absent cost no other board. No shape is made up; the stream
+    outlives the DAQ's, and is files once registers are right."""
     image = daq.make(1)
     source = image.sources["22/1"]
     right = source.base.registers
-    wrong = Registers.parse([3, 0, 21, 0, 0, 5, 0, 14, 0, 2, 1])
-    source.base = msgspec.structs.replace(source.base, registers=wrong)
+
+    def tell(info: Any) -> dict[str, Any]:
+        told = describe(info)
+        for entry in told["sources"]:
+            if entry["location"] == "22/1":
+                del entry["registers"]
+                if WRONG[how] is not None:
+                    entry["registers"] = WRONG[how] if len(WRONG[how]) > 1 else WRONG[how][0]
+        return told
+
+    monkeypatch.setattr("raftwright.stream.control.describe", tell)
     daq.put(image)
     forwarder = forward(serve().endpoint)
     place = out / ".undecoded" / "22-1" / name_of(1)
@@ -219,6 +248,7 @@ def test_a_stream_that_cannot_be_decoded_is_kept_as_it_came(
         (row,) = wait_for(lambda: [row for row in opened.quarantine.all() if row.what == "stream"])
     assert row.shown == f"{name_of(1)} 22/1"
     assert str(place) in row.reason
+    assert "registers" in forwarder.lookout.strange[f"{name_of(1)} 22/1"]
     read = source.read_bytes
     forwarder.lookout.look_again(name_of(1))
     swept = forwarder.lookout.swept

@@ -146,6 +146,37 @@ def test_gaps_for_ever_are_exact_and_tried_ever_more_rarely(
     assert lost["preview"] == {}
 
 
+def test_segments_that_are_missing_cost_no_other(
+    daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path
+) -> None:
+    """F20: four channels of a board never come, in no sample of the image. The segments that they are have no
+    pixel, the other 44 have all of theirs; the CCDs are flagged in file, sidecar and ledger."""
+    server = serve()
+    image = daq.make(1)
+    source = image.sources["22/1"]
+    packed = 9  # bytes of four channels of a sample
+    source.arrived = [(0, 3 * packed)]
+    for sample in range(28 * 16):
+        last = (sample + 1) * SAMPLE + 3 * packed if sample < 28 * 16 - 1 else BYTES
+        source.arrived.append((sample * SAMPLE + 4 * packed, last))
+    daq.put(image)
+    forwarder = forward(server.endpoint)
+    wait_for(lambda: states_of(ledger) == {"done": 2, "incomplete": 1})
+    forwarder.stop()
+    rows = check_archive(out, ledger, daq.all)
+    assert len(rows) == 9
+    flagged = [row for row in rows if row.missing]
+    assert {row.location for row in flagged} == {"22/1"}
+    lost = 0
+    for row in flagged:
+        marked = json.loads(Path(row.path).with_suffix(".json").read_bytes())["__MISSING__"]
+        assert all(runs == [[0, 28 * 16]] for runs in marked.values()), "a segment is lost in part"
+        assert row.missing == len(marked) * 28 * 16
+        lost += len(marked)
+    assert lost == 4
+    assert units_of(ledger)[name_of(1), "22/1"].received == BYTES - 28 * 16 * packed
+
+
 @pytest.mark.parametrize("came", [0, 6])
 def test_an_image_that_is_deleted_while_it_is_read(
     came: int, daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path

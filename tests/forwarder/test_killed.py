@@ -33,7 +33,7 @@ from raftwright.ledger import open_ledger
 def test_units_of_one_that_is_killed_are_taken_over(
     daq: HandStore, serve: Serve, run: Run, forward: Forward, out: Path, ledger: Path, tmp_path: Path
 ) -> None:
-    """D040: within three seconds, by another that was told nothing; what was done is not done again."""
+    """D040, F11: within three seconds, by another that was told nothing; what was done is not done again."""
     server = serve()
     (done,) = daq.add(1)
     image = daq.make(2)

@@ -85,6 +85,7 @@ def test_garbage_is_refused_and_told_once(
 def test_another_version_of_the_protocol_is_named(
     serve: Serve, plain: Connect, still: SimulatedStore
 ) -> None:
+    """F17."""
     server = serve(still)
     for endpoint in (server.endpoint, data_of(server)):
         client = plain(endpoint)

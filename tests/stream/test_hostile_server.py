@@ -19,6 +19,7 @@ from raftwright.daq import SourceInfo, simulate_image
 from raftwright.daq.info import describe
 from raftwright.errors import FormatError, NotFoundError, StorageError
 from raftwright.stream import NetworkStore, Receiver
+from raftwright.stream.messages import SOFTWARE
 from raftwright.stream.wire import HEADER_BYTES, Header, Type, image_key, pack, source_key, unpack
 
 CAMERA = camera("LSSTComCam")
@@ -223,6 +224,8 @@ def test_a_welcome_that_cannot_be(impostor: Make, client: Client, body: Any) -> 
 
 
 def test_a_server_of_another_version(impostor: Make, client: Client) -> None:
+    """F17: the versions of both are in the error."""
+
     def speaks_nine(_: Impostor, __: bytes, header: Header, ___: bytes) -> list[Frames]:
         return [_patched(message(Type.WELCOME, header.request), 4, 9)]
 
@@ -232,12 +235,30 @@ def test_a_server_of_another_version(impostor: Make, client: Client) -> None:
 
     for answer in (speaks_nine, says_so):
         begun = time.monotonic()
-        with pytest.raises(FormatError, match=r"version.*9"):
+        with pytest.raises(FormatError, match=r"version.*9") as caught:
             client(impostor(control=answer), timeout=5.0).images()
+        assert "only 1;" in str(caught.value) or "here it is [1]" in str(caught.value)
         assert time.monotonic() - begun < 2  # there is nothing to wait for
 
 
+def test_a_server_of_another_release_is_used_and_both_are_named(
+    impostor: Make, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F17: the same protocol, other software; said once, however often it is greeted."""
+    caplog.set_level(logging.INFO)
+    server = impostor()
+    server.welcome["software"] = "daq-server 3.1\n"
+    store = client(server)
+    for _ in range(3):
+        store.connection._greeted = 0.0
+        store.refresh()
+        assert store.folders() == ["raw"]
+    (told,) = [r.getMessage() for r in caplog.records if "3.1" in r.getMessage()]
+    assert told.endswith(f"the server runs daq-server 3.1\\n, here it is {SOFTWARE}")
+
+
 def test_answers_that_do_not_fit(impostor: Make, client: Client) -> None:
+    """F25: an image that is described under another name than it was asked for is refused."""
     replies: list[Any] = []
 
     def answer(server: Impostor, identity: bytes, header: Header, body: bytes) -> list[Frames]:
@@ -330,6 +351,8 @@ WRONG: dict[str, Callable[[int], Frames]] = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_chunks_that_were_not_asked_for_are_not_used(impostor: Make, client: Client, what: str) -> None:
+    """F25: nor those that carry the key of another image, or of another source."""
+
     def answer(server: Impostor, identity: bytes, header: Header, body: bytes) -> list[Frames]:
         sent = honest_data(server, identity, header, body)
         return [WRONG[what](header.request), *sent]

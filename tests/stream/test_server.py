@@ -29,6 +29,7 @@ from raftwright.daq.info import decode_description
 from raftwright.errors import NotFoundError, StorageError, UsageError
 from raftwright.stream import Server
 from raftwright.stream.control import Control
+from raftwright.stream.messages import SOFTWARE
 from raftwright.stream.server import Limits
 from raftwright.stream.wire import Header, Type, image_key, source_key
 
@@ -71,7 +72,7 @@ def test_greeting(serve: Serve, plain: Connect, still: SimulatedStore) -> None:
 def test_a_client_of_other_versions_is_refused_by_name(
     serve: Serve, plain: Connect, still: SimulatedStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """D170."""
+    """D170, F17: in the log stand the versions of both."""
     client = plain(serve(still).endpoint)
     for _ in range(3):
         header, answer = client.ask(Type.HELLO, {"versions": [2, 3]})
@@ -81,7 +82,23 @@ def test_a_client_of_other_versions_is_refused_by_name(
         assert answer["got"] == [2, 3]
         assert "1" in answer["message"]
         assert "2" in answer["message"]
-    assert len([r for r in caplog.records if "version" in r.getMessage()]) == 1, "told once a peer"
+    (told,) = [r.getMessage() for r in caplog.records if "version" in r.getMessage()]  # once a peer
+    assert "speaks versions [2, 3]" in told
+    assert "this server [1]" in told
+
+
+def test_a_client_of_another_release_is_served_and_both_are_named(
+    serve: Serve, plain: Connect, still: SimulatedStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F17: the same protocol, other software, however it calls itself."""
+    client = plain(serve(still).endpoint)
+    for _ in range(3):
+        header, _ = client.ask(Type.HELLO, {"versions": [1, 7], "software": "raftwright 9.9 \x1b[31m"})
+        assert header.type is Type.WELCOME
+        client.ask(Type.HELLO, {"versions": [1], "software": SOFTWARE})
+    assert client.query("folders")["folders"] == ["raw"]
+    (told,) = [r.getMessage() for r in caplog.records if "9.9" in r.getMessage()]
+    assert told.endswith(f"runs raftwright 9.9 \\x1b[31m, this server {SOFTWARE}")
 
 
 def test_the_catalogue(serve: Serve, plain: Connect, still: SimulatedStore) -> None:

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from raftwright.camera import Board, Kind
 from raftwright.daq.names import check_plain_name
-from raftwright.daq.registers import Registers
+from raftwright.daq.registers import UNKNOWN, Registers
 from raftwright.errors import CameraError, FormatError
 
 __all__ = [
@@ -92,6 +92,9 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(source.location for source in self.sources)
 
 
+_DELIVERED = "registersDelivered"
+
+
 class _SourceDocument(msgspec.Struct):
     location: _Location
     kind: Kind
@@ -126,12 +129,18 @@ def check_source(info: SourceInfo, board: Board) -> int:
     """Bytes of a source's complete stream, after making sure that its description agrees with the board's.
 
     Raises CameraError if the board is not of the kind that the source is, FormatError if the registers
-    contradict the byte count.
+    are not known or contradict the byte count.
     """
     if info.kind != board.kind:
         raise CameraError(
             f"source {info.location} is of kind {info.kind}, but the camera has a {board.kind} board there "
             f"({board.path}); name the camera that took the image"
+        )
+    if info.registers == UNKNOWN:
+        said = ascii(info.extra.get(_DELIVERED, "none"))[1:-1][:300]
+        raise FormatError(
+            f"source {info.location}: its registers are not known, so its geometry is not ({said}); "
+            "give those that it was read out with"
         )
     expected = info.registers.pixels * board.sample_bytes
     if info.bytes != expected:
@@ -193,19 +202,22 @@ def describe(info: ImageInfo) -> dict[str, Any]:
 
 
 def decode_description(document: Mapping[str, Any], where: str) -> ImageInfo:
-    """What `describe` made, checked like an image.json; CRCs may be null. Raises FormatError."""
-    sources = document.get("sources")
+    """What `describe` made, checked like an image.json; CRCs may be null. Raises FormatError.
+
+    Registers that are absent, or that no readout can have, are those of one source: it gets `UNKNOWN`, which
+    `check_source` refuses, with what came as `registersDelivered` in its `extra`. The others are as they are.
+    """
+    entries = document.get("sources")
     unknown: set[int] = set()
-    if isinstance(sources, list):
-        unknown = {
-            n for n, entry in enumerate(sources) if isinstance(entry, dict) and entry.get("crc32c") is None
-        }
-        document = {
-            **document,
-            "sources": [
-                {**entry, "crc32c": "00000000"} if n in unknown else entry for n, entry in enumerate(sources)
-            ],
-        }
+    if isinstance(entries, list):
+        sources = [
+            _with_known_shape(entry) if isinstance(entry, dict) else entry for entry in entries[:_MAX_SOURCES]
+        ] + entries[_MAX_SOURCES:]
+        for number, entry in enumerate(sources):
+            if isinstance(entry, dict) and entry.get("crc32c") is None:
+                sources[number] = {**entry, "crc32c": "00000000"}
+                unknown.add(number)
+        document = {**document, "sources": sources}
     info = _validated(dict(document), where)
     if not unknown:
         return info
@@ -216,6 +228,16 @@ def decode_description(document: Mapping[str, Any], where: str) -> ImageInfo:
             for n, source in enumerate(info.sources)
         ),
     )
+
+
+def _with_known_shape(entry: dict[str, Any]) -> dict[str, Any]:
+    given = entry.get("registers")
+    try:
+        Registers.parse(given)  # type: ignore[arg-type]
+    except FormatError as error:
+        said = f"{ascii(given)[:200]}: {error}"
+        return {**entry, "registers": UNKNOWN.as_list(), _DELIVERED: said}
+    return entry
 
 
 def _laid_out(document: dict[str, Any]) -> bytes:

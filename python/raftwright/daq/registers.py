@@ -9,7 +9,7 @@ import msgspec
 from raftwright.camera import Geometry
 from raftwright.errors import FormatError
 
-__all__ = ["MAX_PIXELS", "Registers"]
+__all__ = ["MAX_PIXELS", "UNKNOWN", "Registers"]
 
 MAX_PIXELS = 2**31
 """Pixels of a segment at most; more cannot be meant."""
@@ -160,3 +160,7 @@ def _check_value(name: str, value: object) -> None:
     if not 0 <= value <= _MAX_REGISTER:
         shown = value if abs(value) < 10**20 else "out of all measure"
         raise FormatError(f"registers: {name} is {shown}; a register is from 0 to {_MAX_REGISTER}")
+
+
+UNKNOWN = Registers(0, 0, 1, 0, 0, 0, 0, 1, 0, 0)
+"""Stands for registers that nobody delivered. They say one pixel, and no shape is taken from them."""

@@ -12,11 +12,10 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import zmq
 
-from raftwright._version import __version__
 from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
 from raftwright.stream import wire
 from raftwright.stream.keys import KeyPair, check_key
-from raftwright.stream.messages import Hello, Problem, Query, T, Welcome, decode, encode
+from raftwright.stream.messages import SOFTWARE, Hello, Problem, Query, T, Welcome, decode, encode
 from raftwright.stream.monitoring import Monitor
 from raftwright.stream.wire import Header, Type, WireError
 
@@ -280,7 +279,7 @@ class Connection:
         """Greets, or waits for the end of a greeting that was begun before."""
         if self._hello is None or time.monotonic() > self._hello[1] + _PATIENCE:
             self._open()
-            hello = Hello([*wire.SPOKEN], f"raftwright {__version__}", self._name)
+            hello = Hello([*wire.SPOKEN], SOFTWARE, self._name)
             self._hello = self._ask(Type.HELLO, encode(hello)), time.monotonic()
         elif self._monitor is None:
             self._monitor = Monitor(self._socket, sum(_TROUBLE))
@@ -298,6 +297,10 @@ class Connection:
         if self._welcome is not None and self._welcome.session != welcome.session:
             self.counts["sessions"] += 1
             _log.warning("%s: the server was started anew", self.endpoint)
+        known = "" if self._welcome is None else self._welcome.software
+        if welcome.software not in (SOFTWARE, known, ""):
+            shown = ascii(welcome.software)[1:-1][:80]
+            _log.info("%s: the server runs %s, here it is %s", self.endpoint, shown, SOFTWARE)
         self._welcome = welcome
         self._greeted = time.monotonic()
         self._unwatch()  # nobody reads it while there are no questions; the next `_open` makes another

@@ -42,6 +42,8 @@ _MOST_RANGES: Final = 200_000
 _MOST_WAITING: Final = 1000
 """Queries that wait for the store; more are refused."""
 _BATCH: Final = 256
+_MOST_MET: Final = 256
+"""Clients with other software that are remembered as told about."""
 
 
 class Catalogue:
@@ -129,6 +131,7 @@ class Control(SocketThreads):
         self._refusals = refusals
         self._queries: queue.Queue[tuple[bytes, int, Query, str] | None] = queue.Queue(_MOST_WAITING)
         self._answers: deque[tuple[bytes, Header, bytes]] = deque()
+        self._met: set[tuple[str, str]] = set()
 
     def stop(self) -> None:
         """Asks the threads to end."""
@@ -167,7 +170,7 @@ class Control(SocketThreads):
             self._send(identity, Header(Type.PONG, header.request, session=self._session), b"")
             return
         if header.type is Type.HELLO:
-            self._greet(identity, header, frame.bytes)
+            self._greet(identity, header, frame.bytes, peer_of(frame, identity))
             return
         if header.type is not Type.QUERY:
             raise WireError("unknown-type", f"the control socket does not take {header.type.name}")
@@ -180,7 +183,7 @@ class Control(SocketThreads):
         except queue.Full:
             raise WireError("busy", f"{_MOST_WAITING} queries wait already; try again later") from None
 
-    def _greet(self, identity: bytes, header: Header, body: bytes) -> None:
+    def _greet(self, identity: bytes, header: Header, body: bytes, peer: str) -> None:
         hello = decode(body, messages.Hello, wire.MAX_BODY_TO_SERVER)
         if not set(hello.versions) & set(wire.SPOKEN):
             raise WireError(
@@ -190,9 +193,20 @@ class Control(SocketThreads):
                 {"spoken": list(wire.SPOKEN), "got": hello.versions[:8]},
             )
         self.counts["greetings"] += 1
+        if hello.software not in (messages.SOFTWARE, ""):
+            self._note(peer, ascii(hello.software)[1:-1][:80])
         self._send(
             identity, Header(Type.WELCOME, header.request, session=self._session), encode(self._welcome())
         )
+
+    def _note(self, peer: str, software: str) -> None:
+        """A client of another release: it is served, and said once."""
+        if (peer, software) in self._met:
+            return
+        if len(self._met) >= _MOST_MET:
+            self._met.clear()
+        self._met.add((peer, software))
+        _log.info("the client %s runs %s, this server %s", peer, software, messages.SOFTWARE)
 
     def _error(
         self, identity: bytes, request: int, code: str, message: str, more: dict[str, Any] | None = None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from raftwright._version import __version__
 from raftwright.stream.wire import MAX_BODY_TO_CLIENT, WireError
 
 __all__ = [
+    "SOFTWARE",
     "Available",
     "ChunkLimits",
     "End",
@@ -33,6 +35,10 @@ Text: TypeAlias = Annotated[str, Meta(max_length=4096)]
 Ranges: TypeAlias = Annotated[list[tuple[Count, Count]], Meta(max_length=1_000_000)]
 Crc: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-fA-F]{8}\Z")]
 ChunkLimits: TypeAlias = tuple[Annotated[int, Meta(ge=1, le=2**40)], Annotated[int, Meta(ge=1, le=2**40)]]
+
+
+SOFTWARE: Final = f"raftwright {__version__}"
+"""What each side tells the other that it runs."""
 
 
 class Hello(msgspec.Struct, frozen=True):

@@ -12,7 +12,6 @@ from typing import Any, Final, Self
 
 import zmq
 
-from raftwright._version import __version__
 from raftwright.daq.store import Notice, Store
 from raftwright.errors import StorageError, UsageError
 from raftwright.stream import wire
@@ -23,7 +22,7 @@ from raftwright.stream.delivery import Delivery
 from raftwright.stream.endpoints import announced, plan, refuse_taken
 from raftwright.stream.faults import Faults
 from raftwright.stream.keys import KeyPair
-from raftwright.stream.messages import Welcome
+from raftwright.stream.messages import SOFTWARE, Welcome
 from raftwright.stream.peers import Limits
 from raftwright.stream.refusals import Refusals
 from raftwright.stream.sabotage import FaultySender
@@ -279,7 +278,7 @@ class Server:
     def _welcome(self) -> Welcome:
         return Welcome(
             version=wire.VERSION,
-            software=f"raftwright {__version__}",
+            software=SOFTWARE,
             session=self.session,
             store=self.name,
             heartbeat=self._limits.heartbeat,
