@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from nights import BEFORE, TONIGHT, Archive, evening
 from raftwright.report.availability import availability, merged, observing
 from raftwright.report.book import open_book
 from raftwright.report.incidents import Trouble, incidents
-from raftwright.report.latency import LATE
+from raftwright.report.latency import LATE, histogram
 from raftwright.report.night import NightFigures, Stage, night_figures
 from raftwright.report.scorecard import Colour, colour_of, score, worst
+from raftwright.report.svg import bucket_plot, stage_plot
 
 Run = Callable[..., Any]
 
@@ -246,6 +248,31 @@ def test_two_files(busy: Archive, run: Run) -> None:
     # Again: in place of those of before, and nothing left beside them.
     assert run("night-report", TONIGHT, busy.root).code == 0
     assert sorted(path.name for path in text.parent.iterdir()) == [html.name, text.name]
+
+
+def test_the_plots_of_many_destinations() -> None:
+    """Each has a colour and its whole name in the legend; nothing stands beyond the paper."""
+    names = [f"end of readout to endpoint:site-{number}" for number in range(7)]
+    plot = bucket_plot({name: histogram([1.0, 20.0, 100.0 + n]) for n, name in enumerate(names)})
+    entries = re.findall(r'<text x="([0-9.]+)" y="([0-9.]+)"[^>]*>(endpoint:site-\d)</text>', plot)
+    assert [name for _, _, name in entries] == [f"endpoint:site-{number}" for number in range(7)]
+    assert all(float(x) + 7.5 * len(name) <= 920 for x, _, name in entries)
+    assert len({y for _, y, _ in entries}) == 2
+    assert {int(one) for one in re.findall(r'class="series(\d)"', plot)} == set(range(7))
+    style = resources.files("raftwright.report").joinpath("night.css").read_text()
+    assert all(f".plot .series{number} {{" in style for number in range(8))
+    step = Stage(
+        name="complete to endpoint:far",
+        number=9,
+        p50_s=84.1234,
+        p95_s=112.345,
+        p99_s=50_000.25,
+        most_s=60_000.0,
+        strange=0,
+    )
+    times = stage_plot([step])
+    told = re.findall(r'<text x="([0-9.]+)"[^>]*>([0-9. /]+ s)</text>', times)[-1]
+    assert float(told[0]) + 6.5 * len(told[1]) <= 920
 
 
 def test_for_machines(busy: Archive, run: Run, tmp_path: Path) -> None:

@@ -55,12 +55,12 @@ def _cards(figures: NightFigures) -> str:
     share = figures.availability.share
     cards = [
         (f"{total:,}", "images", ""),
-        (f"{100 * complete / total:.1f} %", "complete", _unless_green(figures, "images not complete")),
+        (_percent(complete / total, 1), "complete", _unless_green(figures, "images not complete")),
         (f"{lost:,}", "lost", "red" if lost else ""),
         (f"{len(figures.late):,}", "late", _unless_green(figures, f"images later than {LATE:g} s")),
         (span(latency.p50_s) if latency else "-", "median latency", ""),
         (span(latency.p99_s) if latency else "-", "99 % latency", ""),
-        ("-" if share is None else f"{100 * share:.2f} %", "available", ""),
+        ("-" if share is None else _percent(share, 2), "available", ""),
     ]
     return (
         '<div class="cards">'
@@ -70,6 +70,13 @@ def _cards(figures: NightFigures) -> str:
         )
         + "</div>"
     )
+
+
+def _percent(share: float, digits: int) -> str:
+    """Never 100 % of what is not whole."""
+    if share == 1.0:
+        return "100 %"
+    return f"{min(100 * share, 100 - 10.0**-digits):.{digits}f} %"
 
 
 def _unless_green(figures: NightFigures, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 
 from raftwright.report.latency import BUCKETS, LATE, percentile
 from raftwright.report.night import ImageFigures, NightFigures, Stage
-from raftwright.report.telling import markup
+from raftwright.report.telling import after_readout, markup
 from raftwright.report.times import clock
 
 __all__ = ["bucket_plot", "histogram_plot", "night_plot", "stage_plot"]
@@ -21,6 +21,12 @@ WIDTH: Final = 920
 _LEFT: Final = 62
 _RIGHT: Final = 18
 _DECADES: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
+_SERIES: Final = 8
+"""Colours of the style, in turn."""
+_ROW: Final = 20
+"""Height of a row of a legend."""
+_LETTER: Final = 7.5
+"""Width of a letter of a caption, rather too much."""
 _STEPS: Final = (60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600)
 
 
@@ -200,7 +206,10 @@ def bucket_plot(buckets: dict[str, list[int]]) -> str:
     names = [name for name, counts in buckets.items() if sum(counts)]
     if not names:
         return ""
-    height, top, bottom = 262, 52, 212
+    legend = _rows([after_readout(name) for name in names], WIDTH - _LEFT - _RIGHT)
+    top = 32 + _ROW * len(legend)
+    bottom = top + 160
+    height = bottom + 50
     paper = _Paper(height, "latencies in the bins of late files")
     right = WIDTH - _RIGHT
     bins = len(BUCKETS) + 1
@@ -215,9 +224,9 @@ def bucket_plot(buckets: dict[str, list[int]]) -> str:
                 continue
             tall = (bottom - top) * math.log(1 + count) / math.log(1 + most)
             tall = max(tall, 2.0)
-            kind = f"series{n % 4}"
+            kind = f"series{n % _SERIES}"
             paper.box(left + n * bar, bottom - tall, bar - 1, tall, kind, f"{name}: {count}")
-            if 6.2 * len(f"{count:,}") <= bar + 4:
+            if 6.2 * len(f"{count:,}") <= bar - 3:
                 paper.text(left + (n + 0.5) * bar, bottom - tall - 3, f"{count:,}", "small")
         told = f"≤ {BUCKETS[number]}" if number < len(BUCKETS) else f"> {BUCKETS[-1]}"
         paper.text(left + room / 2 - 3, bottom + 16, told, "label")
@@ -228,12 +237,27 @@ def bucket_plot(buckets: dict[str, list[int]]) -> str:
     paper.text(
         (_LEFT + right) / 2, bottom + 36, "seconds after end of readout; heights are logarithmic", "caption"
     )
-    at = float(_LEFT)
-    for n, name in enumerate(names):
-        paper.box(at, 6, 10, 10, f"series{n % 4}")
-        paper.text(at + 15, 15, name, "caption", "start")
-        at += 30 + 7 * len(name)
+    number = 0
+    for row, entries in enumerate(legend):
+        for at, name in entries:
+            paper.box(_LEFT + at, 6 + _ROW * row, 10, 10, f"series{number % _SERIES}")
+            paper.text(_LEFT + at + 15, 15 + _ROW * row, name, "caption", "start")
+            number += 1
     return str(paper)
+
+
+def _rows(names: Sequence[str], width: float) -> list[list[tuple[float, str]]]:
+    """A legend: names with where they begin, as many in a row as fit."""
+    rows: list[list[tuple[float, str]]] = [[]]
+    at = 0.0
+    for name in names:
+        wide = 35 + _LETTER * len(name)
+        if rows[-1] and at + wide > width:
+            rows.append([])
+            at = 0.0
+        rows[-1].append((at, name))
+        at += wide
+    return rows
 
 
 def stage_plot(stages: Sequence[Stage]) -> str:
@@ -265,12 +289,19 @@ def stage_plot(stages: Sequence[Stage]) -> str:
         paper.box(x(p50), middle - 5, x(p95) - x(p50), 10, "range", f"50 % {p50:.2f} s, 95 % {p95:.2f} s")
         paper.dot(x(p99), middle, "p99", f"99 % {p99:.2f} s", 4)
         paper.line(x(p50), middle - 8, x(p50), middle + 8, "mark")
-        paper.text(right + 12, middle + 4, f"{p50:.2f} / {p95:.2f} / {p99:.2f} s", "label", "start")
+        paper.text(
+            right + 12, middle + 4, f"{_short(p50)} / {_short(p95)} / {_short(p99)} s", "label", "start"
+        )
     said = "| median, box to 95 %, dot 99 %, line to the longest"
     paper.text(left, 14, said, "caption", "start")
     paper.text(right + 12, 14, "50 / 95 / 99 %", "caption", "start")
     paper.line(left, bottom, right, bottom, "axis")
     return str(paper)
+
+
+def _short(value: float) -> str:
+    """Three digits at least, none too many."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _nice(step: float) -> float:

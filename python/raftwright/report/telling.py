@@ -112,7 +112,7 @@ def _latencies(figures: NightFigures) -> Part:
         names = list(figures.buckets)
         tables.append(
             Table(
-                heads=("Seconds", *names),
+                heads=("Seconds after readout", *(after_readout(name) for name in names)),
                 rows=[
                     [told, *(f"{figures.buckets[name][n]:,}" for name in names)]
                     for n, told in enumerate(bins)
@@ -122,6 +122,11 @@ def _latencies(figures: NightFigures) -> Part:
             )
         )
     return Part(name="latencies", title="Latencies", lines=lines, tables=tables)
+
+
+def after_readout(stage: str) -> str:
+    """Name of a stage that begins with the end of readout, where that is said already."""
+    return stage.removeprefix("end of readout to ")
 
 
 def _late(figures: NightFigures) -> Part:
