@@ -177,6 +177,10 @@ def test_events_that_were_troubles(busy: Archive, late_evening: float) -> None:
     event("role", "dc01:4711:abc", "dc02:1:def", None, 0)
     event("role", "", "dc02:1:def", None, 0)
     event("quarantine", "", "set aside", None, 0, what="image", reason="no name")
+    event("quarantine", "set aside", "again", None, 0, what="image")
+    event("quarantine", "set aside", "settled", None, 0, what="image", reason="it is gone")
+    event("input", "heard", "silent", None, 0, reason="no notification of s3://a for 75 s")
+    event("input", "silent", "heard", None, 0)
     busy.run(
         "INSERT INTO event (at_tai, dayobs, thing, old, new) VALUES (?, 0, 'role', 'x:1:2', 'y:1:2')",
         at - 90_000,
@@ -188,7 +192,7 @@ def test_events_that_were_troubles(busy: Archive, late_evening: float) -> None:
     kinds = [one.kind for one in found]
     for kind in (
         *("work taken over", "source incomplete", "delivery retried", "delivery given up", "file damaged"),
-        *("service gone", "image lost", "image incomplete"),
+        *("service gone", "image lost", "image incomplete", "notifications silent"),
     ):
         assert kinds.count(kind) == 1, kind
     assert kinds.count("set aside") == 2
