@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 __all__ = [
     "CameraError",
     "ConflictError",
@@ -37,6 +39,15 @@ class NotFoundError(RaftwrightError, LookupError):
 
 class StorageError(RaftwrightError, OSError):
     """The file system refused: `errno` and `filename` say what and where."""
+
+    def __str__(self) -> str:
+        """`/data/raw: cannot be written (No space left on device)`: a sentence, without the number."""
+        said = self.strerror or (str(self.args[-1]) if self.args else "the file system refused")
+        if self.filename is None:
+            return said
+        place = os.fsdecode(self.filename) if isinstance(self.filename, bytes) else str(self.filename)
+        place = place if place.isprintable() else ascii(place)[1:-1]
+        return said if place in said else f"{place}: {said}"
 
 
 class ConflictError(RaftwrightError):

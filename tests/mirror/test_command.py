@@ -33,13 +33,18 @@ def test_once_dry_status_check(stand: Stand) -> None:
     both = (str(stand.source), str(stand.far))
     stand.write("d/new\nname", b"1234")
     stand.write("b", b"b")
+    (stand.source / "out").symlink_to("/etc/passwd")
+    leads = "is a link that leads out of the tree, to /etc/passwd"
     tried = mirror(stand, "once", *both, "--dry-run", "--json")
     assert tried.returncode == 0, tried.stderr
     last = json.loads(tried.stdout.splitlines()[-1])
     assert last["plans"]["source"] == [
-        {"path": "b", "what": "new", "bytes": 1},
-        {"path": "d/new\\nname", "what": "new", "bytes": 4},
+        {"path": "b", "bytes": 1, "what": "new", "reason": ""},
+        {"path": "out", "bytes": 11, "what": "skipped", "reason": leads},
+        {"path": "d/new\\nname", "bytes": 4, "what": "new", "reason": ""},
     ]
+    assert "2 files, 5 B, to be brought; nothing was done" in mirror(stand, "once", *both, "--dry-run").stdout
+    (stand.source / "out").unlink()
     assert stand.there() == {}
     assert not (stand.path / "state").exists()
     assert mirror(stand, "status", *both).returncode == 1
@@ -60,8 +65,29 @@ def test_once_dry_status_check(stand: Stand) -> None:
     done = mirror(stand, "once", *both, "--settle", "100ms")
     assert done.returncode == 5
     assert (stand.far / "b").read_bytes() == b"b"
-    assert "c: conflict: c: another content" in mirror(stand, "status", *both).stdout
-    assert mirror(stand, "retry", *both).stdout == "source: 1 files, 0 ingests\n"
+    assert "c: conflict: another content" in mirror(stand, "status", *both).stdout
+    assert mirror(stand, "retry", *both).stdout == "source: 1 file, 0 ingests\n"
+
+
+def test_nothing_is_written_into_the_tree(stand: Stand) -> None:
+    """What would be is refused, by whatever links; a directory that is not there is said at once."""
+    stand.write("b", b"b")
+    (stand.source / "in").mkdir()
+    (stand.path / "link").symlink_to(stand.source / "in")
+    both = (str(stand.source), str(stand.far))
+    inside = str(stand.source / "manifest.db")
+    for words, said in (
+        ((str(stand.source), str(stand.path / "link")), "is in the tree"),
+        ((*both, "--manifest", inside), "the manifest would be in the tree"),
+        ((str(stand.path / "nothing"), str(stand.far)), "there is no such directory"),
+        ((str(stand.source), str(stand.path / "nothing")), "there is no such directory"),
+    ):
+        done = mirror(stand, "once", *words)
+        assert done.returncode in (1, 2)
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in stand.source.rglob("*")) == ["b", "in"]
+    assert stand.there() == {}
 
 
 def test_run_until_it_is_stopped(stand: Stand) -> None:
@@ -131,6 +157,15 @@ def test_what_cannot_be_meant(stand: Stand, words: tuple[str, ...], said: str) -
 
 
 def test_a_tree_that_is_not_there(stand: Stand, tmp_path: Path) -> None:
-    done = mirror(stand, "once", str(tmp_path / "none"), str(stand.far), "--patience", "500ms")
+    """Said at once; of a site the other trees are mirrored, and it is waited for."""
+    done = mirror(stand, "once", str(tmp_path / "none"), str(stand.far))
+    assert done.returncode == 1
+    assert "mount what belongs there" in done.stderr
+    site = tmp_path / "site.yaml"
+    far = {"name": "one", "kind": "directory", "root": str(stand.far)}
+    tree = {"name": "one", "source": str(tmp_path / "none"), "to": far}
+    site.write_text(json.dumps({"archive": {"root": str(tmp_path / "a")}, "mirror": {"trees": [tree]}}))
+    done = mirror(stand, "once", "--config", str(site), "--patience", "500ms")
     assert done.returncode == 5
     assert "is it mounted?" in done.stdout
+    assert "Errno" not in done.stdout + done.stderr

@@ -20,6 +20,8 @@ from raftwright.errors import FormatError, NotFoundError, StorageError, UsageErr
 
 if TYPE_CHECKING:
     from raftwright.mirror import Mirror, TreeSettings
+    from raftwright.mirror.mirroring import TreeMirror
+    from raftwright.mirror.tables import Entry
 
 __all__ = ["app"]
 
@@ -173,6 +175,13 @@ def once(
         "patience": duration(patience, "--patience"),
     }
     service = _service(source, dest, config, tree, manifest, given, **how)
+    for one in () if config else service.settings.trees:
+        places = [one.source, *([one.to.root] if one.to.kind == "directory" else [])]
+        for place in places:
+            if not os.path.isdir(place):
+                raise NotFoundError(
+                    f"{place}: there is no such directory; make it, or mount what belongs there"
+                )
     _work(service, 0.0)
 
 
@@ -205,7 +214,7 @@ def status(
         if facts["ingest"]:
             console.say(f"  ingest: {', '.join(f'{n:,} {s}' for s, n in sorted(facts['ingest'].items()))}")
         for item in facts["listed"]:
-            console.say(f"  {item['path']}: {item['state']}: {item['reason']}")
+            console.say(f"  {item['path']}: {item['state']}: {_without(item['path'], item['reason'])}")
     console.answer("ok", Exit.OK, {"trees": found})
 
 
@@ -366,7 +375,7 @@ def _command(
         for item in facts.get("listed", ()):
             console.say(f"{item['path']}: {item['what']}, {item['then']}")
         console.say(
-            f"{one.name}: " + ", ".join(f"{n:,} {key}" for key, n in facts.items() if key != "listed")
+            f"{one.name}: " + ", ".join(_number(key, n) for key, n in facts.items() if key != "listed")
         )
         faults += facts.get("lost", 0) + facts.get("damaged", 0)
     console.answer("faults" if faults else "ok", Exit.FAULTS if faults else Exit.OK, {"trees": found})
@@ -430,28 +439,42 @@ def _tell(items: Iterable[Mapping[str, Any]], told: dict[str, int]) -> None:
             line = f"{facts['path']}: {word}"
             if facts["bytes"]:
                 line += f", {size(facts['bytes'])}"
-            console.say(line + (f": {facts['reason']}" if facts["reason"] else ""))
+            console.say(line + (f": {_without(facts['path'], facts['reason'])}" if facts["reason"] else ""))
             console.flush()
             console.event("file", facts)
 
 
+def _without(path: str, reason: str) -> str:
+    """The reason, where the line has the path already."""
+    return reason.removeprefix(f"{path}: ")
+
+
+def _number(what: str, number: int) -> str:
+    """`1 file`, `3 files`, `0 lost`."""
+    return count(number, what.removesuffix("s")) if what.endswith("s") else f"{number:,} {what}"
+
+
 def _plans(service: Mirror) -> dict[str, list[dict[str, Any]]]:
-    """What a trial found: what would be brought, and what is gone."""
+    """What a trial found: what would be brought, what not and why, and what is gone where that matters."""
     from raftwright.mirror.tree import shown
 
     found: dict[str, list[dict[str, Any]]] = {}
     for name, tree in service.trees.items():
         if tree.trial:
             found[name] = [
-                {
-                    "path": shown(entry.path),
-                    "what": "gone" if entry.state == "gone" else "changed" if entry.crc32c else "new",
-                    "bytes": entry.facts.bytes,
-                }
+                {"path": shown(entry.path), "bytes": entry.facts.bytes, **_plan(tree, entry)}
                 for entry in tree.manifest.listed(("waiting", "gone"), 1_000_000)
-                if entry.state != "gone" or entry.far == "there"
+                if entry.state != "gone" or (entry.far == "there" and tree.settings.deleted != "keep")
             ]
     return found
+
+
+def _plan(tree: TreeMirror, entry: Entry) -> dict[str, str]:
+    if entry.state == "gone":
+        return {"what": "gone", "reason": "would go to .versions there"}
+    if why := tree.bringer.left_out(entry):
+        return {"what": "skipped", "reason": why}
+    return {"what": "changed" if entry.crc32c else "new", "reason": ""}
 
 
 def _end(
@@ -466,10 +489,12 @@ def _end(
         files = facts["files"]
         if name in plans:
             for item in plans[name][:_LINES]:
-                console.say(f"{item['path']}: {item['what']}, {size(item['bytes'])}")
+                console.say(f"{item['path']}: {item['what']}, {item['reason'] or size(item['bytes'])}")
             if len(plans[name]) > _LINES:
                 console.say(f"and {len(plans[name]) - _LINES} more")
-            console.say(f"{name}: {count(len(plans[name]), 'file')} to be looked after; nothing was done")
+            brought = [item["bytes"] for item in plans[name] if item["what"] in ("new", "changed")]
+            number = count(len(brought), "file")
+            console.say(f"{name}: {number}, {size(sum(brought))}, to be brought; nothing was done")
             continue
         lacking = sum(files.get(state, 0) for state in ("waiting", "sending", "failed", "conflict"))
         unwell += lacking + len(facts["problems"])

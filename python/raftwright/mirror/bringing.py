@@ -78,6 +78,20 @@ class Bringer:
             except _OvertakenError:
                 return Brought(verdict="changed", reason="changed while it was brought")
 
+    def left_out(self, entry: Entry) -> str:
+        """Why an entry is not mirrored; empty where it is."""
+        if entry.facts.kind == "link":
+            text = self._tree.link(entry.path)
+            return "" if text is None else self._link_left_out(entry, text)
+        return "" if entry.facts.kind == "file" else "is no regular file"
+
+    def _link_left_out(self, entry: Entry, text: str) -> str:
+        if self._settings.links == "skip" or not self._far.links:
+            return "is a symbolic link, and links are not mirrored"
+        if self._settings.links == "inside" and _leads_out(entry.path, text):
+            return f"is a link that leads out of the tree, to {shown(text)}"
+        return ""
+
     @contextlib.contextmanager
     def hold(self, entry: Entry) -> Iterator[Entry | None]:
         """Nobody else does anything at the far side about an entry meanwhile; gives it as it stands now.
@@ -101,7 +115,7 @@ class Bringer:
         if entry.facts.kind == "link":
             return self._link(entry)
         if entry.facts.kind != "file":
-            return Brought(verdict="skipped", reason="is no regular file")
+            return Brought(verdict="skipped", reason=self.left_out(entry))
         with self._tree.file(entry.path) as file:
             if file is None:
                 return self._other(entry)
@@ -294,13 +308,8 @@ class Bringer:
         text = self._tree.link(entry.path)
         if text is None:
             return self._other(entry)
-        policy = self._settings.links
-        if policy == "skip" or not self._far.links:
-            return Brought(verdict="skipped", reason="is a symbolic link, and links are not mirrored")
-        if policy == "inside" and _leads_out(entry.path, text):
-            return Brought(
-                verdict="skipped", reason=f"is a link that leads out of the tree, to {shown(text)}"
-            )
+        if why := self._link_left_out(entry, text):
+            return Brought(verdict="skipped", reason=why)
         crc = _sum_of_link(text)
         if crc == entry.crc32c and entry.far == "there":
             return Brought(verdict="mirrored", how="same", crc32c=crc)

@@ -39,7 +39,8 @@ class Mirror(Service):
     Raises
     ------
     StorageError, FormatError, UsageError
-        From `start`: a manifest that cannot be had. A tree or far side that is not there is waited for.
+        From `start`: a manifest that cannot be had, a far side or manifest within the tree. A
+        tree or far side that is not there is waited for.
     """
 
     NAME: ClassVar[str] = NAME
@@ -69,9 +70,11 @@ class Mirror(Service):
     def open(self) -> None:
         """See `Service`."""
         for tree in self.settings.trees:
+            manifest = manifest_of(tree, self._manifests)
+            _check_apart(tree, manifest)
             one = TreeMirror(
                 tree,
-                manifest_of(tree, self._manifests),
+                manifest,
                 self.metrics,
                 lambda facts: self.tell("pass" if "pass" in facts else "file", facts),
                 **self._how,
@@ -152,6 +155,19 @@ def manifest_of(tree: TreeSettings, directory: Path) -> Path:
     both = f"{os.path.realpath(tree.source)}\0{tree.to.kind}\0{tree.to.root}"
     mark = hashlib.sha256(both.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     return directory / f"{tree.name}-{mark}.db"
+
+
+def _check_apart(tree: TreeSettings, manifest: Path) -> None:
+    """By whatever links, nothing is to be written into a tree: it would be mirrored in turn, for ever."""
+    source = Path(os.path.realpath(tree.source))
+    if Path(os.path.realpath(manifest)).is_relative_to(source):
+        raise UsageError(
+            f"{manifest}: the manifest would be in the tree itself; name a file elsewhere for it"
+        )
+    if tree.to.kind == "directory":
+        root = Path(os.path.realpath(tree.to.root))
+        if root.is_relative_to(source) or source.is_relative_to(root):
+            raise UsageError(f"{tree.to.root}: is in the tree, or the tree in it; name a directory elsewhere")
 
 
 def build(settings: Settings, common: Common) -> Mirror:
