@@ -51,6 +51,7 @@ def test_from_plan_to_mended(site: Site) -> None:
 
     events = raftwright(site, "run", "--until-idle", "300ms")["events"]
     assert events[0]["event"] == "ready"
+    assert events[-1]["brought"] == {"near": 3, "far": 3}
     assert [event["standing"] for event in events if event["event"] == "replica"] == ["verified"] * 6
     whole = raftwright(site, "status", name)
     assert all(file["verified"] == ["far", "near"] and file["safe"] for file in whole["images"][0]["files"])

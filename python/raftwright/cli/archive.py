@@ -89,7 +89,7 @@ def archive(
     found = configuration.load(config or (), options=options, text="archiver: {}")
     archiver = _made(found, events, listen, metrics, control)
     patience = duration(until_idle, "--until-idle")
-    run_service(archiver, "image", _image, _ready, log=found.common.log, patience=patience)
+    run_service(lambda: archiver, {"image": _image}, _ready, log=found.common.log, patience=patience)
     console.event("stopped", {"archive": str(archiver.places.root)})
 
 

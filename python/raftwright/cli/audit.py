@@ -76,7 +76,7 @@ DaqOption = Annotated[
 
 def audit(
     directory: Annotated[
-        str | None, typer.Argument(metavar="[DIR]", help="The archive.", show_default=False)
+        str | None, typer.Argument(metavar="DIR", help="The archive.", show_default=False)
     ] = None,
     ledger: LedgerOption = None,
     night: NightOption = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsons
-import queue
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,7 @@ from raftwright.cli.console import columns, console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, seconds
 from raftwright.cli.options import JsonOption, UntilIdleOption, duration
-from raftwright.cli.signals import heard, left_over, stopped_by_signals
+from raftwright.cli.running import run_service
 from raftwright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +76,8 @@ def run(
     """
     del json
     console.command = "endpoint run"
-    _serve(_found(config, buffer, storage, ingest), duration(until_idle, "--until-idle"))
+    endpoint = _serve(_found(config, buffer, storage, ingest), duration(until_idle, "--until-idle"))
+    console.event("stopped", {"taken": endpoint.taken})
 
 
 @app.command("once")
@@ -95,7 +95,7 @@ def once(
     del json
     console.command = "endpoint once"
     found = _found(config, buffer, storage, ingest)
-    endpoint = _serve(found, 0.5, longest=duration(patience, "--patience"), end=False)
+    endpoint = _serve(found, 0.5, longest=duration(patience, "--patience"))
     settings: Settings = found.settings("endpoint")
     with _register(settings) as register:
         from raftwright.backbone.receiving.service import status_of
@@ -204,7 +204,7 @@ def history(
 @app.command("rerun")
 def rerun(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these files.", show_default=False)
+        list[str] | None, typer.Argument(metavar="NAME...", help="Only these files.", show_default=False)
     ] = None,
     config: ConfigOption = None,
     storage: StorageOption = None,
@@ -212,7 +212,10 @@ def rerun(
     state: Annotated[
         list[str] | None,
         typer.Option(
-            "--state", help="What ended so.  [default: FAILURE, UNKNOWN, INVALID]", show_default=False
+            "--state",
+            metavar="STATE",
+            help="What ended so; may be repeated.  [default: FAILURE, UNKNOWN, INVALID]",
+            show_default=False,
         ),
     ] = None,
     json: JsonOption = False,
@@ -232,12 +235,12 @@ def rerun(
     console.answer("ok", Exit.OK, {"queued": asked})
 
 
-@app.command("backfill")
+@app.command("backfill", short_help="Enter files that stood in the storage before.")
 def backfill(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...", help="Below the storage; all of it by default.", show_default=False
+            metavar="PATH...", help="Below the storage; all of it by default.", show_default=False
         ),
     ] = None,
     config: ConfigOption = None,
@@ -268,7 +271,7 @@ def backfill(
         raise typer.Exit(code)
 
 
-@app.command("validate")
+@app.command("validate", short_help="Check the configuration.")
 def validate(
     config: ConfigOption = None,
     buffer: BufferOption = None,
@@ -338,51 +341,40 @@ def _register(settings: Settings, *, must_exist: bool = False) -> Register:
     return Register(settings.register_path, settings.storage, must_exist=must_exist)
 
 
-def _serve(
-    found: Config, patience: float | None, *, longest: float | None = None, end: bool = True
-) -> Endpoint:
-    import time
-
+def _serve(found: Config, patience: float | None, *, longest: float | None = None) -> Endpoint:
     from raftwright.backbone.receiving import Endpoint
-    from raftwright.service.logs import logging_to
 
-    endpoint = found.build("endpoint")
-    assert isinstance(endpoint, Endpoint)
-    news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-    endpoint.observer = lambda what, facts: (
-        news.put({"what": what, **facts}) if what in ("taken", "ingested") else None
-    )
-    log = found.common.log
-    begun = time.monotonic()
+    def make() -> Endpoint:
+        made = found.build("endpoint")
+        assert isinstance(made, Endpoint)
+        return made
 
-    def idle() -> bool:
-        return endpoint.idle or (longest is not None and time.monotonic() - begun > longest)
-
-    with logging_to(format=log.format, level=log.level), stopped_by_signals(news):
-        try:
-            endpoint.start()
-            console.say(f"{endpoint.settings.buffer} -> {endpoint.settings.storage}")
-            console.flush()
-            console.event("ready", {"buffer": endpoint.settings.buffer, "storage": endpoint.settings.storage})
-            for item in heard(news, idle, patience):
-                _told(item)
-        finally:
-            endpoint.stop()
-    for item in left_over(news):
-        _told(item)
-    if end:
-        console.event("stopped", {"taken": endpoint.taken})
-    return endpoint
+    tells = {"taken": _taken, "ingested": _ingested}
+    return run_service(make, tells, _ready, log=found.common.log, patience=patience, longest=longest)
 
 
-def _told(facts: Mapping[str, Any]) -> None:
-    why = f": {facts['message']}" if facts["message"] else ""
-    if facts["what"] == "ingested":
-        console.say(f"{facts['name']}: {facts['verdict']}{why}")
-    elif facts["outcome"] != "stored":
-        console.say(f"{facts['name']}: {facts['outcome']}{why}")
+def _ready(endpoint: Endpoint) -> None:
+    console.say(f"{endpoint.settings.buffer} -> {endpoint.settings.storage}")
     console.flush()
-    console.event(str(facts["what"]), {key: facts[key] for key in facts if key not in ("what", "service")})
+    console.event("ready", {"buffer": endpoint.settings.buffer, "storage": endpoint.settings.storage})
+
+
+def _taken(facts: Mapping[str, Any]) -> None:
+    if facts["outcome"] != "stored":
+        _told("taken", facts, str(facts["outcome"]))
+    else:
+        _told("taken", facts)
+
+
+def _ingested(facts: Mapping[str, Any]) -> None:
+    _told("ingested", facts, str(facts["verdict"]))
+
+
+def _told(what: str, facts: Mapping[str, Any], outcome: str = "") -> None:
+    if outcome:
+        console.say(f"{facts['name']}: {outcome}" + (f": {facts['message']}" if facts["message"] else ""))
+        console.flush()
+    console.event(what, {key: facts[key] for key in facts if key != "service"})
 
 
 def _iso(moment: float) -> str:

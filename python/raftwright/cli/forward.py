@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +27,7 @@ from raftwright.cli.options import (
     names,
     octets,
 )
-from raftwright.cli.signals import heard, left_over, stopped_by_signals
+from raftwright.cli.running import run_service
 from raftwright.cli.up import image_line
 from raftwright.errors import RaftwrightError
 
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from raftwright.forwarder import Forwarder
 
 __all__ = ["forward"]
-
-_RELOAD: Mapping[str, Any] = {}
-"""What stands for a SIGHUP among the news."""
 
 
 def forward(
@@ -132,7 +128,6 @@ def forward(
     console.command = "forward"
     from raftwright.forwarder import Forwarder, read_settings
     from raftwright.service.context import bound
-    from raftwright.service.logs import logging_to
 
     given = {
         "endpoint": endpoint,
@@ -161,19 +156,15 @@ def forward(
     }
     settings = read_settings(config, given)
     patience = duration(until_idle, "--until-idle")
-    news: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-    with logging_to(), bound(service="forwarder"), stopped_by_signals(news, reload=_RELOAD):
-        forwarder = Forwarder(settings, observer=news.put)
-        forwarder.reloader = None if config is None else lambda: read_settings(config, given)
-        try:
-            forwarder.start()
-            _ready(forwarder)
-            _tell(forwarder, news, patience)
-        finally:
-            forwarder.stop()
-    for item in left_over(news):
-        _news(forwarder, item)
-    _last(forwarder)
+    again = None if config is None else lambda: read_settings(config, given)
+
+    def make() -> Forwarder:
+        made = Forwarder(settings)
+        made.reloader = again
+        return made
+
+    with bound(service="forwarder"):
+        _last(run_service(make, {"image": _image}, _ready, patience=patience, reload=_reload))
 
 
 def _ready(forwarder: Forwarder) -> None:
@@ -197,17 +188,7 @@ def _ready(forwarder: Forwarder) -> None:
     )
 
 
-def _tell(
-    forwarder: Forwarder, news: queue.SimpleQueue[Mapping[str, Any] | None], patience: float | None
-) -> None:
-    for item in heard(news, lambda: forwarder.idle, patience):
-        _news(forwarder, item)
-
-
-def _news(forwarder: Forwarder, item: Mapping[str, Any]) -> None:
-    if item is not _RELOAD:
-        _image(item)
-        return
+def _reload(forwarder: Forwarder) -> None:
     try:
         told = {"ok": True, **forwarder.reload()}
         console.say(f"the settings were read again; changed: {', '.join(told['changed']) or 'nothing'}")
@@ -221,7 +202,7 @@ def _news(forwarder: Forwarder, item: Mapping[str, Any]) -> None:
 def _image(facts: Mapping[str, Any]) -> None:
     console.say(image_line(facts))
     console.flush()
-    console.event("image", facts)
+    console.event("image", {key: facts[key] for key in facts if key != "service"})
 
 
 def _last(forwarder: Forwarder) -> None:

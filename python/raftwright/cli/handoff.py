@@ -95,13 +95,20 @@ def run(
     """
     del json
     console.command = "handoff run"
+    from raftwright.ledger.replicas import ENDPOINT
     from raftwright.service import Life
 
     found = _site(config, out, ledger, to)
     service = _made(found, Life(page=metrics or "", control=control or ""), events or "", tuple(listen or ()))
     patience = duration(until_idle, "--until-idle")
-    run_service(service, "replica", _replica, _ready, log=found.common.log, patience=patience)
-    console.event("stopped", {"ledger": service.places.ledger})
+    run_service(lambda: service, {"replica": _replica}, _ready, log=found.common.log, patience=patience)
+    brought = {
+        lane.name.removeprefix(ENDPOINT): int(lane.status()["delivered"]) for lane in service.lanes or ()
+    }
+    console.say(
+        "brought " + (", ".join(f"{count(n, 'file')} to {name}" for name, n in brought.items()) or "nothing")
+    )
+    console.event("stopped", {"ledger": service.places.ledger, "brought": brought})
 
 
 @app.command("status", short_help="Tell how replicas stand.")

@@ -23,7 +23,7 @@ def image(
         str, typer.Argument(metavar="OBSID", help="MC_O_20261122_000123, or an exposure id: 2026112200123.")
     ],
     directory: Annotated[
-        str | None, typer.Argument(metavar="[DIR]", help="The archive with the ledger.", show_default=False)
+        str | None, typer.Argument(metavar="DIR", help="The archive with the ledger.", show_default=False)
     ] = None,
     ledger: LedgerOption = None,
     config: ConfigOption = None,

@@ -24,11 +24,11 @@ def night_report(
     dayobs: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DAYOBS]", help="20261122.  [default: the last night with images]", show_default=False
+            metavar="DAYOBS", help="20261122.  [default: the last night with images]", show_default=False
         ),
     ] = None,
     directory: Annotated[
-        str | None, typer.Argument(metavar="[DIR]", help="The archive.", show_default=False)
+        str | None, typer.Argument(metavar="DIR", help="The archive.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None,

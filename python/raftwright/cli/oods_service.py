@@ -84,7 +84,7 @@ def run(
     )
     service = Oods(found.settings("oods"), places, Life(page=metrics or "", control=control or ""))
     patience = duration(until_idle, "--until-idle")
-    run_service(service, "file", _file, _ready, log=found.common.log, patience=patience)
+    run_service(lambda: service, {"file": _file}, _ready, log=found.common.log, patience=patience)
     console.event("stopped", {"repository": service.settings.repository})
 
 

@@ -40,7 +40,7 @@ _MOST_KEPT: Final = 10_000
 
 def repair(
     directory: Annotated[
-        str | None, typer.Argument(metavar="[DIR]", help="The archive.", show_default=False)
+        str | None, typer.Argument(metavar="DIR", help="The archive.", show_default=False)
     ] = None,
     ledger: LedgerOption = None,
     night: NightOption = None,

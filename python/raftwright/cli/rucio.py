@@ -48,7 +48,7 @@ def register(
     root: RootOption,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Files or directories below the root.", show_default=False),
+        typer.Argument(metavar="PATH...", help="Files or directories below the root.", show_default=False),
     ] = None,
     queue: QueueOption = None,
     patience: Annotated[
@@ -150,7 +150,7 @@ def audit(
         raise typer.Exit(code)
 
 
-@app.command("status")
+@app.command("status", short_help="Say what waits, and which rules are not satisfied.")
 def status(
     options: OptionsOption,
     root: RootOption,
