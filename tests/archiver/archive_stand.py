@@ -9,6 +9,7 @@ from typing import Any
 
 from hand_daq import HandImage, HandStore
 from raftwright.archiver import Archiver, Command, Destination, Places, Settings
+from raftwright.archiver.fullness import Fullness
 from raftwright.assembly import read_sources, select_boards
 from raftwright.camera import camera as find_camera
 from raftwright.ledger import FileRow, Ledger, Outcome, UnitKey, facts_of, open_ledger
@@ -129,6 +130,8 @@ class Archive:
         self.hand = Hand(self.ledger, self.root)
         self.store = HandStore()
         self.started: list[Archiver] = []
+        self.percent: Callable[[Path], float] = lambda _: 0.0
+        """Of the disk that is used: that of the machine is of no account."""
 
     def place(self, name: str) -> Path:
         """A directory to deliver to."""
@@ -163,6 +166,7 @@ class Archive:
                 listen=list(listen),
             ),
         )
+        made.fullness = Fullness(self.root, self.percent)
         if start:
             self.started.append(made)
             made.start()

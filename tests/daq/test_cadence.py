@@ -241,6 +241,7 @@ def test_what_cannot_be_prepared_is_an_error_of_its_own(comcam: Camera, cadence:
 
 
 def test_recordings_are_replayed_under_new_names(tmp_path: Path, comcam: Camera, cadence: Any) -> None:
+    """D177: with a simulated controller."""
     originals = {}
     for n in (1, 2):
         image = simulate_image(comcam, f"CC_O_20261122_{n:06d}", seed=n, registers=SMALL)

@@ -31,6 +31,7 @@ from raftwright.events import Event, open_subscriber
 def test_images_become_files_events_and_rows(
     daq: HandStore, serve: Serve, forward: Forward, out: Path, ledger: Path, tmp_path: Path
 ) -> None:
+    """D180: of one kind, with the pixels of the DAQ and no corrected ones beside them."""
     server = serve()
     seen: list[Any] = []
     endpoint = f"ipc://{tmp_path}/events"
@@ -59,7 +60,7 @@ def test_images_become_files_events_and_rows(
 
     rows = check_archive(out, ledger, daq.all)
     assert len(rows) == 18
-    assert {(row.status, row.version, row.missing) for row in rows} == {("written", 1, 0)}
+    assert {(row.kind, row.status, row.version, row.missing) for row in rows} == {("raw", "written", 1, 0)}
     for name, image in daq.all.items():
         report = rawfile.verify(out / "20261122" / name, image.simulated, threads=1)
         assert report.ok, report.errors

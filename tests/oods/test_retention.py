@@ -89,7 +89,7 @@ def consistent(site: Site) -> None:
 
 
 def test_nothing_leaves_of_which_no_copies_are_known(site: Site) -> None:
-    """D131: unknown is keep; each of the required copies counts."""
+    """D049, D131: unknown is keep; each of the required copies counts."""
     site.image()
     site.ingested(3)
     assert chosen(site, OLD).going == []

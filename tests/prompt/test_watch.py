@@ -375,6 +375,54 @@ def test_a_reader_that_is_killed_holds_nothing(
     assert publish(pool, 3)
 
 
+WORKER = """
+import sys, time
+from pathlib import Path
+from raftwright.prompt import watch
+from prompt_boards import *
+done = Path(sys.argv[2])
+for ccd in watch(Path(sys.argv[1]), timeout=float(sys.argv[4]), since="all"):
+    mark = done / f"{serial_of(ccd)} {ccd.name}"
+    if mark.exists():
+        continue
+    assert is_whole(ccd)
+    if str(serial_of(ccd)) == sys.argv[3]:
+        print("dies", flush=True)
+        time.sleep(60)
+    mark.touch()
+    ccd.release()
+print("over", flush=True)
+"""
+"""What it did is marked after it was done; of a number it never comes to the end."""
+
+
+def test_what_a_worker_that_is_killed_did_not_finish_another_does(
+    open_pool: OpenPool, place: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """D167, as far as pixels go: a worker lists what is there and then listens, and counts a CCD as done when
+    it is. Killed in the third image, while more come: another does the rest, the late ones too."""
+    pool = open_pool(20)
+    for serial in (1, 2, 3):
+        publish(pool, serial)
+    done = tmp_path / "done"
+    done.mkdir()
+    first = start(WORKER, place, done, 3, 20)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "dies\n"
+    publish(pool, 4)
+    first.send_signal(signal.SIGKILL)
+    first.wait(10)
+    assert sorted(path.name[0] for path in done.iterdir()) == ["1", "1", "2", "2"]
+    second = start(WORKER, place, done, 0, 2)
+    publish(pool, 6)
+    publish(pool, 5)  # late, after the one that follows it
+    assert second.stdout is not None
+    assert second.stdout.readline() == "over\n"
+    assert {path.name for path in done.iterdir()} == {
+        f"{serial} {name}" for serial in range(1, 7) for name in ("R22_S00", "R22_S01")
+    }
+
+
 def test_a_fork_shares_the_lease(open_pool: OpenPool, place: Path) -> None:
     pool = open_pool(1)
     reader = watch(place, timeout=2, detectors=90)

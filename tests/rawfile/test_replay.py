@@ -68,6 +68,7 @@ def test_boards_that_are_partly_covered_are_filled_and_said(
 
 
 def test_another_name_and_date(science: Any, image: Callable[..., DaqImage], tmp_path: Path) -> None:
+    """D177: what is replayed has a name, a date and a controller of its own, and says what it was."""
     write_image(image(science), tmp_path / "raw", durable=False)
     report = replay(
         tmp_path / "raw",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from raftwright.archiver.commands import CommandError
+from raftwright.archiver.fullness import percent_used
 from raftwright.archiver.settings import Command
 from raftwright.archiver.telling import HOST, parts_of
 from raftwright.errors import RaftwrightError, UsageError
@@ -346,7 +347,7 @@ class Reporter:
                     for key, count in self._counts(image, some).items():
                         total[key] = total.get(key, 0) + count
             after = rows[-1].id
-        full = _fullness(self._archive)
+        full = percent_used(self._archive)
         for (instrument, destination), counts in sums.items():
             self._teller.tell(
                 "fileTransferNightlySummary",
@@ -378,12 +379,3 @@ def _dayobs(unix: float) -> int:
     """The observing day of a moment: it begins at 12:00 UTC."""
     moment = datetime.datetime.fromtimestamp(unix, datetime.UTC) - datetime.timedelta(hours=12)
     return int(moment.strftime("%Y%m%d"))
-
-
-def _fullness(directory: Path) -> float:
-    """Percent of the archive's file system that are used."""
-    try:
-        found = os.statvfs(directory)
-    except OSError:
-        return 0.0
-    return round(100.0 * (1.0 - found.f_bavail / max(1, found.f_blocks)), 1)

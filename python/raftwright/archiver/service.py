@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from raftwright.archiver.delivering import Lanes
+from raftwright.archiver.fullness import Fullness
 from raftwright.archiver.gathering import Gatherer
 from raftwright.archiver.late_headers import LateHeaders
 from raftwright.archiver.places import NAME, Places
@@ -57,6 +58,7 @@ class Archiver(Service):
     def __init__(self, settings: Settings, places: Places, life: Life | None = None, **more: Any) -> None:
         super().__init__(settings, life, **more)
         self.places = places
+        self.fullness = Fullness(places.root)
         self.role: Role | None = None
         self.lanes: Lanes | None = None
         self.ledger: Ledger | None = None
@@ -113,6 +115,7 @@ class Archiver(Service):
             active=lambda: self.active,
             settled=lambda: not self.waiting and not self.late_headers.waiting,
         )
+        self.metrics.gauge("disk_used_percent", "Of the archive's disk", read=lambda: self.fullness.percent)
         self.task("role", self.role.keep)
         self.task("gather", self._gather, waiting=self._overdue)
         self.task("chronicle", self.chronicle.read)
@@ -427,6 +430,7 @@ class Archiver(Service):
 
     def _report(self, task: Task) -> None:
         while not task.wait(1.0):
+            self.fullness.look()
             if self.active:
                 with bound(service=self.name):
                     self.reporter.work()
@@ -459,8 +463,8 @@ class Archiver(Service):
     def problems(self) -> list[str]:
         """See `Service`."""
         said = [f"{lane.name}: {lane.trouble}" for lane in self.lanes or () if lane.trouble]
-        if self.role is not None and self.role.trouble:
-            said.append(self.role.trouble)
+        if self.role is not None:
+            said += [one for one in (self.role.trouble, self.fullness.trouble()) if one]
         watch = self.watch
         if watch is not None:
             if watch.trouble:
