@@ -204,7 +204,7 @@ def history(
 @app.command("rerun")
 def rerun(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Only these files.", show_default=False)
+        list[str] | None, typer.Argument(metavar="NAME", help="Only these files.", show_default=False)
     ] = None,
     config: ConfigOption = None,
     storage: StorageOption = None,
@@ -240,7 +240,7 @@ def backfill(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="PATH...", help="Below the storage; all of it by default.", show_default=False
+            metavar="PATH", help="Below the storage; all of it by default.", show_default=False
         ),
     ] = None,
     config: ConfigOption = None,

@@ -48,7 +48,7 @@ def register(
     root: RootOption,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH...", help="Files or directories below the root.", show_default=False),
+        typer.Argument(metavar="PATH", help="Files or directories below the root.", show_default=False),
     ] = None,
     queue: QueueOption = None,
     patience: Annotated[
