@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from raftwright.errors import RaftwrightError
 from raftwright.ledger.rows import IngestPlan
 from raftwright.rawfile.newest import sidecar_version
 from raftwright.transfer.naming import priority
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from raftwright.service import Task
 
 __all__ = ["Following"]
+
+_log = logging.getLogger("raftwright.oods")
 
 _AT_A_TIME: Final = 2000
 _WANTED: Final = "file.kind = 'raw' AND file.status IN ('written', 'unchanged', 'kept')"
@@ -48,6 +52,7 @@ class Following:
         self._swept = 0
         self.seen = 0
         """Files that became ingests here."""
+        self.trouble = ""
 
     def take(self, rows: list[EventRow]) -> None:
         """What changed in the ledger."""
@@ -114,8 +119,13 @@ class Following:
     def keep(self, task: Task, active: Callable[[], bool]) -> None:
         """Sweeps from time to time. The task."""
         while not task.stopping.is_set():
-            if active():
-                while self.sweep() and not task.stopping.is_set():
+            try:
+                while active() and not task.stopping.is_set() and self.sweep():
                     task.beat()
+                self.trouble = ""
+            except RaftwrightError as error:
+                if not self.trouble:
+                    _log.error("files cannot be looked for: %s", error)
+                self.trouble = f"files cannot be looked for: {error}"
             task.beat()
             task.wait(self._settings.sweep)

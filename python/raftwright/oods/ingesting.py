@@ -61,6 +61,8 @@ class Ingesting:
         self._wanted = threading.Event()
         self._quiet = threading.Event()
         self._unwritten: list[tuple[End, Outcome | None]] = []
+        self._in_hand: Sequence[IngestRow] = ()
+        """Claimed; once they have ended they are among those that are unwritten too."""
         self._outages = 0
         self.trouble = ""
         """Why nothing can be ingested now; empty where all is well."""
@@ -89,6 +91,7 @@ class Ingesting:
 
     def work(self, task: Task) -> None:
         """Until the task is to stop."""
+        self._put_back()
         try:
             while not task.stopping.is_set():
                 self._wanted.wait(_LOOK)
@@ -97,6 +100,14 @@ class Ingesting:
                 task.beat()
         finally:
             self._close()
+
+    def _put_back(self) -> None:
+        """What was in hand when the task died: nobody else takes it, since we live."""
+        ended = {end[0].id for end, _ in self._unwritten}
+        reason = "who ingested it died on the way"
+        self._unwritten += [
+            ((row, "queued", reason, 0.0, {}), None) for row in self._in_hand if row.id not in ended
+        ]
 
     def _turn(self, task: Task) -> None:
         """Batches until the queue is empty."""
@@ -141,7 +152,7 @@ class Ingesting:
         ends = [end for end, _ in self._unwritten]
         expired: list[IngestRow] = []
         ours, rows = self._ledger.ingests.turn(name, ends, most, expired)
-        done, self._unwritten = self._unwritten, []
+        done, self._unwritten, self._in_hand = self._unwritten, [], rows
         self.under_way = tuple(row.path for row in rows)
         self._tell([one for one, mine in zip(done, ours, strict=True) if mine])
         late = "its exposure did not come in time"

@@ -352,6 +352,7 @@ class Oods(Service):
         parts = (
             "" if self.ingesting is None else self.ingesting.trouble,
             "" if self.role is None else self.role.trouble,
+            "" if self.following is None else self.following.trouble,
             "" if self.visits is None else self.visits.trouble,
             *(() if self.inputs is None else self.inputs.problems()),
             self.retention_trouble,

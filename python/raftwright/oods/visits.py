@@ -82,6 +82,7 @@ class Visits:
     def keep(self, task: Task, active: Callable[[], bool]) -> None:
         """Defines them. The task."""
         ingester: Ingester | None = None
+        self._put_back(self._in_hand)  # of the task that died
         try:
             while not task.stopping.is_set():
                 with self._news:
@@ -166,7 +167,7 @@ class Visits:
                 if not lacking or len(rows) < _PAGE:
                     return
                 before = rows[-1][0]
-        except RaftwrightError:
+        except BaseException:
             self.compare()
             raise
 
