@@ -96,6 +96,21 @@ def test_another_who_holds_the_lock(sqlite_url: str, opened: Open) -> None:
     assert ledger.claims.claim(want(*keys_of(facts_of(2))))
 
 
+def test_a_reader_that_never_ends_holds_up_no_writer(sqlite_url: str, opened: Open) -> None:
+    """D179: it sees what it saw when it began, and writers go on as if it were not there."""
+    ledger = opened(sqlite_url, busy=0.3)
+    take(ledger, facts_of(1))
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN")
+    assert other.execute("SELECT count(*) FROM image").fetchone() == (1,)
+    for number in range(2, 22):
+        take(ledger, facts_of(number))  # one that waited would fail after 0.3 s
+    assert other.execute("SELECT count(*) FROM image").fetchone() == (1,)
+    other.execute("COMMIT")
+    assert other.execute("SELECT count(*) FROM image").fetchone() == (21,)
+    other.close()
+
+
 def test_another_who_holds_rows(postgres_url: str, opened: Open) -> None:
     import psycopg
 
