@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import struct
 import threading
@@ -103,7 +102,7 @@ def test_bytes_that_are_not_even_zeromq(serve: Serve, plain: Connect, still: Sim
         host, port = endpoint.removeprefix("tcp://").split(":")
         for data in (
             b"GET / HTTP/1.1\r\n\r\n",
-            os.urandom(4096),
+            random.Random(4).randbytes(4096),
             b"\xff" + bytes(8) + b"\x7f" + b"\x03" + bytes(53),
         ):
             with socket.create_connection((host, int(port)), 5) as raw:
