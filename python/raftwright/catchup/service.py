@@ -380,10 +380,10 @@ class CatchUp(Service):
                 self.troubles.failed("ledger", error)
 
     def _stuck(self) -> float:
-        """Units that should move: not while we give way."""
+        """Units that should move: not while we give way, nor while the DAQ is away."""
         assert self.engine is not None
         quiet = self.giving_way is not None and self.giving_way.quiet
-        return 0.0 if quiet else float(self.engine.schedule.in_hand())
+        return 0.0 if quiet or "daq" in self.troubles else float(self.engine.schedule.in_hand())
 
     @staticmethod
     def _moved(engine: Engine) -> tuple[int, int]:
