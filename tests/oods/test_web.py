@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -20,11 +21,13 @@ import pytest
 from oods_stand import Site, wait_for
 
 from raftwright.errors import FormatError, StorageError
+from raftwright.oods.inputs import Directory
 from raftwright.oods.web import previews, serving
 from raftwright.oods.web.catalogue import Catalogue
 from raftwright.oods.web.previews import BusyError, Previews
 from raftwright.oods.web.serving import WebServer
 from raftwright.oods.web.settings import Web
+from raftwright.rawfile.standing import digest
 
 OBSID = "MC_O_20261122_000123"
 TOKEN = "a-token-of-some-length"
@@ -229,6 +232,53 @@ def test_ranges(client: Client) -> None:
         assert answer.status == status, asked[:40]
         assert size is None or len(answer.body) == size, asked
         assert status != 200 or answer.body[:9] == b"SIMPLE  ="
+
+
+def test_a_guider_has_a_file_too(site: Site) -> None:
+    site.image()
+    guider = site.raws.guider()
+    shutil.copy(guider, site.path / guider.name)
+    drop = site.path / "drop"
+    drop.mkdir()
+    guider.rename(drop / guider.name)
+    site.ingested(4, directories=[Directory(path=str(drop), settle=0.1, every=0.1)])
+    server = WebServer(site.ledger, "oods", Web())
+    client = Client(server)
+    where = f"/images/{OBSID}/R00_SG0"
+    assert client.get(f"{where}/file?kind=guider").body == (site.path / guider.name).read_bytes()
+    assert client.get(f"{where}/header?kind=guider").json["N_STAMPS"] == 3
+    assert client.get(where).status == 404
+    assert client.get(f"{where}?kind=guider").json["kind"] == "guider"
+    assert client.get(f"{where}?kind=other").status == 400
+    server.close()
+
+
+def test_the_newest_version_whatever_came_first(site: Site) -> None:
+    """A later version that was found before the first one is what is read, listed and sent."""
+    (first, *_) = site.image()
+    second = first.with_name(first.name.replace(".fits", ".v2.fits"))
+    drop = site.path / "drop"
+    drop.mkdir()
+    (later, *_) = site.raws.image(OBSID, seed=8, root=site.path / "later")
+    later.rename(drop / second.name)
+    for path in site.raws.root.rglob(f"{first.stem}*"):
+        path.rename(site.path / path.name)
+    service = site.oods(directories=[Directory(path=str(drop), settle=0.1, every=0.1)], archive=False)
+    site.ingested(1, service)
+    (site.path / first.with_suffix(".json").name).rename(drop / first.with_suffix(".json").name)
+    (site.path / first.name).rename(drop / first.name)
+    site.ingested(2, service)
+    server = WebServer(site.ledger, "oods", Web())
+    client = Client(server)
+    (one,) = client.get(f"/images/{OBSID}").json
+    assert one["uri"].endswith(".v2.fits")
+    content = (drop / second.name).read_bytes()
+    assert client.get(f"/images/{OBSID}/{one['detector']}/file").body == content
+    assert one["crc32c"] == digest(drop / second.name).crc32c
+    group = quote("2026-11-23T01:01:55.123", safe="")
+    found = client.get(f"/presence/lsstcam/{group}/0/{one['detector']}").json
+    assert found == {"error": False, "present": True, "uri": one["uri"]}
+    server.close()
 
 
 def test_a_file_of_another_size_is_not_given(client: Client, filled: Site) -> None:

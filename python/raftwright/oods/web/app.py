@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -58,7 +58,8 @@ _SAID: Final = {
 
 Obsid = Annotated[str, Path(pattern=_OBSID, description="Name of an image: MC_O_20261122_000123")]
 Detector = Annotated[str, Path(pattern=_DETECTOR, description="Raft and sensor: R22_S11, R00_SG0, R04_SW1")]
-Side = Annotated[int, Query(ge=64, le=4096, description="Pixels that the picture is at most wide and high")]
+Kind = Annotated[Literal["raw", "guider"], Query(description="Which file of the detector")]
+Side = Annotated[int, Query(ge=64, le=4096, description="Pixels that the CCDs are at most wide and high")]
 
 
 class Problem(BaseModel):
@@ -84,7 +85,7 @@ class Image(BaseModel):
     physical_filter: str | None
     exposure_time: float | None
     expected: int = Field(description="Detectors that it must have")
-    ingested: int = Field(description="Files that the repository has")
+    ingested: int = Field(description="Files that were ingested, guiders and older versions too")
 
 
 class File(BaseModel):
@@ -274,8 +275,8 @@ def _add_listing(app: FastAPI, catalogue: Catalogue) -> None:
         return _json([described(row) for row in catalogue.files(obsid)])
 
     @app.get("/images/{obsid}/{detector}", summary="A file of an image")
-    def file(obsid: Obsid, detector: Detector) -> File:
-        return File(**described(catalogue.file(obsid, detector)))
+    def file(obsid: Obsid, detector: Detector, kind: Kind = "raw") -> File:
+        return File(**described(catalogue.file(obsid, detector, kind)))
 
     @app.get(
         "/presence/{instrument}/{group}/{snap}/{detector}",
@@ -299,8 +300,8 @@ def _add_files(app: FastAPI, catalogue: Catalogue) -> None:
         summary="The header, as the sidecar has it",
         response_model=dict[str, Any],
     )
-    def header(obsid: Obsid, detector: Detector) -> Response:
-        found = dict(header_of(catalogue.file(obsid, detector)))
+    def header(obsid: Obsid, detector: Detector, kind: Kind = "raw") -> Response:
+        found = dict(header_of(catalogue.file(obsid, detector, kind)))
         try:
             return _json(found)
         except UnicodeEncodeError:
@@ -312,8 +313,8 @@ def _add_files(app: FastAPI, catalogue: Catalogue) -> None:
         response_class=FileResponse,
         responses=_FITS,  # type: ignore[arg-type]
     )
-    def content(obsid: Obsid, detector: Detector) -> FitsFile:
-        row = catalogue.file(obsid, detector)
+    def content(obsid: Obsid, detector: Detector, kind: Kind = "raw") -> FitsFile:
+        row = catalogue.file(obsid, detector, kind)
         return FitsFile(path_of(row), row.bytes, row.crc32c)
 
 
@@ -337,6 +338,6 @@ def _add_pictures(app: FastAPI, catalogue: Catalogue, previews: Previews) -> Non
     def whole(obsid: Obsid, side: Side = 1024) -> Response:
         newest = {row.detector: row for row in catalogue.files(obsid) if row.kind == "raw"}
         if not newest:
-            raise NotFoundError(f"{obsid}: nothing of it is in the repository")
+            raise NotFoundError(f"{obsid}: no raw of it is in the repository")
         paths = [path_of(newest[name]) for name in sorted(newest)]
         return Response(previews.png(paths, obsid, side), media_type="image/png")

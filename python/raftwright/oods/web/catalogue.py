@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from raftwright.camera import camera, camera_names
-from raftwright.errors import NotFoundError, UsageError
+from raftwright.errors import FormatError, NotFoundError, UsageError
+from raftwright.rawfile.names import FileName
 
 if TYPE_CHECKING:
     from raftwright.ledger import Ledger
@@ -79,23 +80,25 @@ class Catalogue:
         return [dict(zip(_FIELDS, row, strict=True)) for row in rows]
 
     def files(self, obsid: str) -> list[IngestRow]:
-        """What is there of an image, by detector. Raises NotFoundError."""
+        """What is there of an image, by detector: of several versions the one that is read. Raises
+        NotFoundError."""
         images = self._ledger.images.get(obsid)
         if not images:
             raise NotFoundError(f"{obsid[:100]!a}: no such image is known")
-        return [
-            row
-            for image in images
-            for row in self._ledger.ingests.of(image.id, self._repository)
-            if row.state == "ingested"
-        ]
+        newest: dict[tuple[int, str, str], IngestRow] = {}
+        for image in images:
+            for row in self._ledger.ingests.of(image.id, self._repository):
+                key = (row.image_id, row.detector, row.kind)
+                if row.state == "ingested" and (key not in newest or _age(newest[key]) < _age(row)):
+                    newest[key] = row
+        return list(newest.values())
 
     def file(self, obsid: str, detector: str, kind: str = "raw") -> IngestRow:
         """The newest that is there of a detector. Raises NotFoundError."""
         rows = [row for row in self.files(obsid) if row.detector == detector and row.kind == kind]
         if not rows:
-            raise NotFoundError(f"{obsid} {detector[:40]!a}: is not in the repository")
-        return max(rows, key=lambda row: row.id)
+            raise NotFoundError(f"{obsid} {detector[:40]!a}: no {kind} of it is in the repository")
+        return max(rows, key=_age)
 
     def presence(self, instrument: str, group: str, snap: int, detector: str) -> IngestRow | None:
         """The file of an exposure of a group; snaps count from 0. One that is gone from this machine's disk,
@@ -104,8 +107,16 @@ class Catalogue:
             self.instrument(instrument), group, snap, detector, self._repository
         )
         raws = [row for row in found[-_MOST_GROUP:] if row.kind == "raw"]
-        newest = max(raws, key=lambda row: row.id, default=None)
+        newest = max(raws, key=lambda row: (row.image_id, *_age(row)), default=None)
         return None if newest is None or _is_gone(newest) else newest
+
+
+def _age(row: IngestRow) -> tuple[int, int]:
+    """Grows with the versions of a file, in whatever order they came."""
+    try:
+        return FileName.parse(row.path.rpartition("/")[2]).version, row.id
+    except FormatError:
+        return 1, row.id
 
 
 def path_of(row: IngestRow) -> Path:
