@@ -58,6 +58,11 @@ def figure(service: Oods, name: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"raftwright_oods_{name}"))
 
 
+def caught_up(service: Oods) -> None:
+    """What is put from now on came after the service began."""
+    wait_for(lambda: service.inputs is not None and service.inputs.listings[0].looks > 0)
+
+
 def states(site: Site) -> list[str]:
     return [row.new for row in site.ledger.events.newest("input")]
 
@@ -131,6 +136,22 @@ def arguments(site: Site, path: Path, wanted: Notifications | None, **more: Any)
     return ["--config", str(file)]
 
 
+def test_what_was_there_before_is_no_silence(site: Site, store: Store) -> None:
+    """A bucket that is old, and a repository that is new: all is ingested and counted, nobody is blamed."""
+    for number in (1, 2):
+        for path in image(site, number):
+            store.put(path)
+    service, _ = begin(site, silence=0.5)
+    site.ingested(6, service)
+    assert figure(service, "found_by_listing") == 6
+    caught_up(service)
+    time.sleep(1.0)
+    assert (service.illness(), states(site)) == ([], [])
+    store.put(image(site, 3)[0])
+    (alarm,) = wait_for(service.illness)
+    assert "found 1 file" in alarm
+
+
 def test_a_single_notification_is_lost(site: Site, store: Store) -> None:
     """F06: the file is found, and counted; that is no silence."""
     service, url = begin(site, silence=600.0)
@@ -146,6 +167,7 @@ def test_an_alarm_outlives_the_service(site: Site, store: Store) -> None:
     more."""
     service, _ = begin(site)
     paths = image(site)
+    caught_up(service)
     for path in paths[:2]:
         store.put(path)
     wait_for(service.illness)
@@ -155,6 +177,7 @@ def test_an_alarm_outlives_the_service(site: Site, store: Store) -> None:
     assert "found 2 files" in alarm
     assert post(url, build(store.put(paths[2]), secret=SECRET))[0] == 200
     wait_for(lambda: not service.illness())
+    caught_up(service)
     store.put(image(site, 124)[0])
     wait_for(service.illness)
     service.stop(0.0)

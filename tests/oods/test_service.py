@@ -273,7 +273,7 @@ def test_dead_letters_are_queued_again_by_word(site: Site) -> None:
     service = site.oods(retries=0, backoff=0.05, longest=0.1)
     wait_for(lambda: site.rows("failed"))
     paths[0].write_bytes(content)
-    assert service.obey("again", {}) == {"queued": 1}
+    assert service.obey("again", {}) == {"queued": 1, "set_aside": 0}
     site.ingested(3, service)
 
 

@@ -37,7 +37,7 @@ _log = logging.getLogger("raftwright.oods")
 _TICK: Final = 1.0
 _LATER: Final = 5.0
 """Seconds before the first look, at most: what waits in a topic is told in them."""
-_LONGEST: Final = 60.0
+_LONGEST: Final = 20.0
 """Seconds for folders, and for what is in them, before a look is cut."""
 _GRACE: Final = 2.0
 """Seconds in which a notification of what was just found may still come."""
@@ -92,6 +92,8 @@ class Listing:
         """What nobody knows, by path, until it is clear that nobody tells of it."""
         self._waits_since = 0.0
         self._until = math.inf
+        self._caught_up = False
+        """All that was there when we began was looked at: what is found from now on came since."""
         self.trouble = ""
         self.looks = 0
         root = settings.root(bucket)
@@ -114,6 +116,7 @@ class Listing:
             now = time.monotonic()
             if active() and not was:
                 self._hearing.begin()
+                self._caught_up = False
                 due = now + min(_LATER, self._settings.reconcile)
             was = active()
             if was:
@@ -146,22 +149,25 @@ class Listing:
                     taken += self._take(task)
             taken += self._take(task)
         self.looks += 1
+        cut = self._after or any(one.after or one.listed < 0 for one in self._folders.values())
+        self._caught_up = self._caught_up or not cut
         return taken
 
     # -- the bucket
 
     def _walk(self) -> Iterator[None]:
         """Goes through what is to be looked at; comes back after each request."""
-        self._until = time.monotonic() + max(self._settings.reconcile, _LONGEST)
+        self._until = time.monotonic() + _LONGEST
         yield from self._survey()
         now = time.monotonic()
-        self._until = now + max(self._settings.reconcile, _LONGEST)
+        self._until = now + _LONGEST
         fresh: list[_Folder] = []
         done: list[_Folder] = []
         for folder in self._folders.values():
             is_fresh = folder.listed < 0 or folder.after or now - folder.since < _QUIET
             (fresh if is_fresh else done).append(folder)
         fresh.sort(key=lambda folder: _order(folder.prefix), reverse=True)
+        fresh.sort(key=lambda folder: folder.listed)  # those that never were first, of these the newest
         for folder in [*fresh, *heapq.nsmallest(_AGAIN, done, key=lambda folder: folder.listed)]:
             yield from self._list(folder)  # something of it in any case
             if time.monotonic() >= self._until:
@@ -170,6 +176,7 @@ class Listing:
     def _survey(self) -> Iterator[None]:
         """Finds the folders there are in the nights that count; what is in none is looked at on the way."""
         found: set[str] = set()
+        there: set[str] = set()
         whole = True
         for prefix, nights in self._prefixes:
             tops = [prefix]
@@ -179,6 +186,7 @@ class Listing:
                     here = [one for one in page.folders if _is_night(one)]
                     tops = heapq.nlargest(self._settings.nights, {*tops, *here})
                     yield
+            there.update(tops)
             for top in tops:
                 new: list[_Folder] = []
                 cut = False
@@ -192,7 +200,7 @@ class Listing:
                             self._folders[name] = _Folder(name, time.monotonic())
                             new.append(self._folders[name])
                     yield
-                    if time.monotonic() >= self._until:
+                    if page.more and time.monotonic() >= self._until:
                         cut, self._after[top] = True, page.last
                         break
                 whole = whole and not cut
@@ -201,6 +209,7 @@ class Listing:
                         len(new) - _NEWEST, new, key=lambda one: _order(one.prefix)
                     ):
                         folder.since = -math.inf
+        self._after = {top: after for top, after in self._after.items() if top in there}
         if whole:
             for gone in set(self._folders) - found:
                 del self._folders[gone]
@@ -211,7 +220,7 @@ class Listing:
         for page in self._stores.pages(self.bucket, folder.prefix, after=folder.after):
             new += self._examine(page)
             yield
-            if time.monotonic() >= self._until:
+            if page.more and time.monotonic() >= self._until:
                 folder.after = page.last
                 break
         else:
@@ -241,7 +250,8 @@ class Listing:
         self._waiting = {}
         if taken:
             self._found.add(taken)
-            self._hearing.found(taken)
+            if self._caught_up:
+                self._hearing.found(taken)
             _log.warning(
                 "%s: %d files were there of which no notification came",
                 self._settings.root(self.bucket),

@@ -102,7 +102,7 @@ def named(uri: str) -> StoredObject:
     return StoredObject(bucket=bucket, key=key, size=0, etag="")
 
 
-class Page(msgspec.Struct, frozen=True):
+class Page(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of a listing."""
 
     folders: list[str]
@@ -110,6 +110,8 @@ class Page(msgspec.Struct, frozen=True):
     objects: list[StoredObject]
     last: str
     """Where the next one goes on."""
+    more: bool
+    """Whether there is one."""
 
 
 class Stores:
@@ -207,9 +209,10 @@ class Stores:
                 )
                 for one in page.get("Contents", ())
             ]
-            yield Page(below, things, max([*below, *(thing.key for thing in things)], default=after))
-            token = page.get("NextContinuationToken")
-            if not page.get("IsTruncated") or not token:
+            token = page.get("NextContinuationToken") if page.get("IsTruncated") else None
+            last = max([*below, *(thing.key for thing in things)], default=after)
+            yield Page(folders=below, objects=things, last=last, more=bool(token))
+            if not token:
                 return
             where = {"ContinuationToken": str(token)}
 
