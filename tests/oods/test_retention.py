@@ -326,6 +326,20 @@ def test_a_repository_with_files_of_its_own(site: Site) -> None:
     consistent(site)
 
 
+def test_what_the_archive_lost_is_no_copy(site: Site) -> None:
+    """The ledger still has it as written and verified."""
+    paths = site.image()
+    site.ingested(3, transfer="hardlink")
+    copied(site, "a")
+    rules = Retention(rules=OLD.rules, copies=2)
+    assert len(chosen(site, rules, transfer="hardlink").going) == 3
+    paths[0].unlink()
+    paths[1].with_suffix(".json").unlink()
+    choice = chosen(site, rules, transfer="hardlink")
+    assert [row.path for row, _ in choice.going] == [str(paths[2])]
+    assert "2 verified copies" in choice.staying[0][1]
+
+
 def test_an_older_version_leaves_alone(site: Site) -> None:
     """The dataset has the newer file; the older one goes without it."""
     old, *_ = site.image()

@@ -18,7 +18,7 @@ from raftwright.timescale import TAI_MINUS_UTC
 if TYPE_CHECKING:
     from raftwright.ledger.rows import IngestRow
 
-__all__ = ["beside", "frees_nothing", "in_place", "local_path", "strange"]
+__all__ = ["beside", "frees_nothing", "in_place", "local_path", "stands", "strange"]
 
 
 def local_path(uri: str) -> str:
@@ -40,6 +40,15 @@ def beside(path: str) -> list[str]:
     version, _ = newest_sidecar(raw)
     names = [sidecar_path(raw), *(later_path(raw, number) for number in range(2, version + 1))]
     return [str(name) for name in names if os.path.lexists(name)]
+
+
+def stands(path: str, size: int) -> bool:
+    """Whether a regular file of this size is there."""
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == size
 
 
 def strange(row: IngestRow) -> str:

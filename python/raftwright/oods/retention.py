@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from raftwright.errors import StorageError
 from raftwright.ledger import tai
-from raftwright.oods.onsite import beside, frees_nothing, in_place, strange
+from raftwright.oods.onsite import beside, frees_nothing, in_place, stands, strange
 
 if TYPE_CHECKING:
     from raftwright.butler import Repository
@@ -329,18 +329,19 @@ class Chooser:
         return found
 
     def _in_archive(self, files: set[int]) -> set[int]:
-        """Those that the archive has and has found sound."""
+        """Those that the archive has found sound, and still has as far as a look tells."""
         found: set[int] = set()
         listed = sorted(files)
         for begin in range(0, len(listed), 400):
             some = listed[begin : begin + 400]
             found.update(
-                int(row[0])
-                for row in self._ledger.read(
-                    "SELECT id FROM file WHERE status IN ('written', 'unchanged', 'kept')"
+                int(number)
+                for number, path, bytes in self._ledger.read(
+                    "SELECT id, path, bytes FROM file WHERE status IN ('written', 'unchanged', 'kept')"
                     f" AND verified_tai IS NOT NULL AND id IN ({', '.join('?' * len(some))})",
                     some,
                 )
+                if stands(path, bytes)
             )
         return found
 
