@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from endpoint_stand import Stand, raws, wait_for
 from rucio_server import SCOPE, Server
 
@@ -118,6 +124,71 @@ def test_a_server_that_is_read_only(server: Server, stand: Stand) -> None:
         server.start()
     wait_for(lambda: endpoint.idle, 30.0, endpoint.status)
     registered(server, image, content)
+
+
+@pytest.mark.parametrize("broken", ["all", "writing"])
+def test_a_server_that_fails_without_a_word(tmp_path: Path, broken: str) -> None:
+    """D159: 500, and no word of what is wrong. No file is given up on, not one that comes alone either."""
+    pytest.importorskip("rucio.client", reason="rucio-clients are not installed")
+    (tmp_path / "alone.dat").write_bytes(b"content")
+    with failing_server(writing_only=broken == "writing") as url:
+        config = tmp_path / "rucio.cfg"
+        config.write_text(
+            f"[client]\nrucio_host = {url}\nauth_host = {url}\nauth_type = userpass\nusername = root\n"
+            f"password = x\naccount = root\nrequest_retries = 0\nauth_token_file_path = {tmp_path}/token\n"
+        )
+        options = tmp_path / "options.yaml"
+        options.write_text(f"rse: S\nscope: raw\npfn: file://localhost:0/S\nconfig: {config}\n")
+        words = ["register", "--options", options, "--root", tmp_path, "alone.dat", "--patience", "4s"]
+        done = subprocess.run(
+            [sys.executable, "-m", "raftwright", "rucio", *map(str, words), "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 5, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["left"], found["failed"]) == (1, []), found
+    with Register(str(tmp_path / ".rucio" / "register.db"), str(tmp_path)) as register:
+        assert register.dead_letters() == []
+        said = [(each.state, each.message) for each in register.events(1)]
+        assert any("http status code: 500" in message for _, message in said), said
+
+
+@contextlib.contextmanager
+def failing_server(*, writing_only: bool) -> Iterator[str]:
+    """Gives tokens; 500 for all else, or for what writes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._answer(200 if self.path.startswith("/auth") else 500)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._answer(200 if writing_only and "/dids/bulkmeta" in self.path else 500)
+
+        def _answer(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("X-Rucio-Auth-Token", "root-token")
+            self.send_header("Content-Type", "application/x-json-stream")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5.0)
 
 
 def test_killed_while_it_registers(server: Server, stand: Stand) -> None:

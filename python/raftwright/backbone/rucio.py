@@ -44,6 +44,9 @@ _CONCERNS_ALL: Final = (
     *("ScopeAccessDenied", "ScopeNotFound", "ServerConnectionException", "ServiceUnavailable"),
     *("ClientProtocolNotFound", "ClientProtocolNotSupported", "RSEProtocolNotSupported"),
 )
+_ONLY_ASKS: Final = frozenset({"get_did", "get_metadata_bulk", "list_content", "list_replicas", "ping"})
+_BROKEN: Final = re.compile(r"no error information passed \(http status code: 5\d\d\)")
+"""An answer without a word of what is wrong: the server fails, perhaps at this file alone."""
 _OUTAGE: Final = re.compile(
     r"read.?only|status code: 50[234]|OperationalError|database is locked|too many connections|QueuePool",
     re.I,
@@ -142,7 +145,7 @@ class Registered(msgspec.Struct, frozen=True):
     """What became of an entry."""
 
     id: int
-    verdict: Literal["success", "failure", "invalid"]
+    verdict: Literal["success", "failure", "invalid", "waiting"]
     message: str = ""
 
 
@@ -177,6 +180,8 @@ class Registrar:
         self._errors: Any = None
         self._ruled: set[str] = set()
         """Datasets that have their rules."""
+        if settings.config:
+            os.environ["RUCIO_CONFIG"] = settings.config  # which the clients read when they are imported
         _library()
 
     # -- files
@@ -202,7 +207,8 @@ class Registrar:
                 if dataset:
                     self._gather(dataset, some)
             except RefusedError as error:
-                results.update({each.id: Registered(each.id, "failure", str(error)) for each in some})
+                verdict = _verdict(error)
+                results.update({each.id: Registered(each.id, verdict, str(error)) for each in some})
             else:
                 results.update({each.id: Registered(each.id, "success") for each in some})
         return [results[entry.id] for entry in entries]
@@ -218,21 +224,20 @@ class Registrar:
             else:
                 fit.append(entry)
         refused = self._add_some(fit)
-        if len(refused) == len(fit) > 1 and not any(never for _, never in refused.values()):
-            raise OutageError(f"Rucio refuses every file: {next(iter(refused.values()))[0]}")
-        for entry_id, (why, never) in refused.items():
-            results[entry_id] = Registered(entry_id, "invalid" if never else "failure", why)
+        if len(refused) == len(fit) > 1 and not any(one.verdict == "invalid" for one in refused.values()):
+            raise OutageError(f"Rucio refuses every file: {next(iter(refused.values())).message}")
+        results.update(refused)
 
-    def _add_some(self, entries: Sequence[Entry]) -> dict[int, tuple[str, bool]]:
-        """Adds replicas, halving where the server refuses: which ones it refuses, why, whether for good."""
+    def _add_some(self, entries: Sequence[Entry]) -> dict[int, Registered]:
+        """Adds replicas, halving where the server refuses: which ones it refuses, and why."""
         if not entries:
             return {}
         try:
             self._call("add_replicas", self.settings.rse, [self._file(entry) for entry in entries])
         except RefusedError as error:
             if len(entries) == 1:
-                never = type(error.__cause__).__name__ in _NEVER
-                return {entries[0].id: (str(error), never)}
+                number = entries[0].id
+                return {number: Registered(number, _verdict(error), str(error))}
             half = len(entries) // 2
             return self._add_some(entries[:half]) | self._add_some(entries[half:])
         return {}
@@ -433,7 +438,8 @@ class Registrar:
         server = self.settings.host or "Rucio"
         if isinstance(error, (OutageError, RefusedError)):
             return error
-        if isinstance(error, OSError) or name in _CONCERNS_ALL or _OUTAGE.search(text):
+        broken = method in _ONLY_ASKS and _BROKEN.search(text)
+        if isinstance(error, OSError) or name in _CONCERNS_ALL or broken or _OUTAGE.search(text):
             if isinstance(error, OSError) or name.startswith(("Cannot", "Server")):
                 self._client = None
             return OutageError(f"{server}: {method}: {name}: {text}")
@@ -442,8 +448,6 @@ class Registrar:
     def _connected(self) -> Any:
         if self._client is None:
             settings = self.settings
-            if settings.config:
-                os.environ["RUCIO_CONFIG"] = settings.config
             client = _library()
             program = sys.argv[0]  # which the client cuts
             try:
@@ -476,6 +480,13 @@ def _library() -> Callable[..., Any]:
         ) from error
     made: Callable[..., Any] = Client
     return made
+
+
+def _verdict(error: RefusedError) -> Literal["invalid", "failure", "waiting"]:
+    """What becomes of a file that Rucio refuses: `waiting` never counts as tried."""
+    if type(error.__cause__).__name__ in _NEVER:
+        return "invalid"
+    return "waiting" if _BROKEN.search(str(error)) else "failure"
 
 
 def _part(dataset: str, number: int) -> str:
