@@ -15,7 +15,7 @@ import pytest
 from archive_stand import Archive, files_in, wait_for
 
 from hand_daq import name_of
-from raftwright.errors import FormatError
+from raftwright.errors import FormatError, UsageError
 from raftwright.events import Event, open_subscriber
 from raftwright.rawfile import open_raw
 from raftwright.rawfile.document import read_header_document
@@ -117,6 +117,8 @@ def test_counts_are_of_files_and_not_of_messages(archive: Archive, endpoint: str
     for _ in range(2):
         archive.ledger.deliveries.again("oods", states=("delivered",))
         wait_for(lambda: archive.counts().get("oods") == {"delivered": 19})
+    with pytest.raises(UsageError, match="there is no destination 'ods'; there are oods"):
+        archiver.command("again", {"destination": "ods"})  # D014: and not a success that did nothing
     sums = archiver.command("nightlySummary", {"dayobs": 20261122})["sites"]["oods"]
     assert (sums["written"], sums["transferredAfterResend"], sums["resendCount"]) == (9, 9, 18)
     assert sums["transferredBeforeResend"] == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -23,6 +23,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Odd(Service):
     NAME = "odd"
     LIVE = frozenset({"every"})
+    OBEYS: ClassVar = dict.fromkeys(("hang", "fail", "burst"), frozenset[str]()) | {
+        "bring": frozenset({"detector"})
+    }
 
     def __init__(self, life: Life | None = None, settings: Settings | None = None, **more: Any) -> None:
         super().__init__(settings or Settings(), life or Life(**more))
@@ -36,6 +39,7 @@ class Odd(Service):
         self.refuse: Exception | None = None
         """Why settings are not taken."""
         self.closed = 0
+        self.brought: list[str] = []
         self.seen: list[tuple[State, State]] = []
         self.told: list[tuple[str, Mapping[str, Any]]] = []
         self.observer = lambda what, facts: self.told.append((what, facts))
@@ -77,6 +81,9 @@ class Odd(Service):
                 return {"hung": True}
             case "fail":
                 raise UsageError("not today")
+            case "bring":
+                self.brought.append(str(arguments["detector"]))
+                return {"brought": len(self.brought)}
             case "burst":
                 raise RuntimeError("a bug")
         return super().obey(command, arguments)

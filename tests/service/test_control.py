@@ -100,6 +100,23 @@ def test_d014_answers_say_whether_it_was_done(odd: Odd, endpoint: str) -> None:
     assert not ask(endpoint, "reload").ok
 
 
+def test_d014_arguments_are_checked_before_anything_is_done(odd: Odd, endpoint: str) -> None:
+    """D014: and nothing is half made."""
+    for command, arguments, said in (
+        ("bring", {"detector": "R22_S11", "raft": "R22"}, "bring takes no 'raft'; it takes detector"),
+        ("bring", {"detector": ["R22_S11"]}, "detector has to be text, a number, or true or false"),
+        ("bring", {"detector": None}, "detector has to be text"),
+        ("disable", {"why": "just so"}, "disable takes no 'why'"),
+        ("fetch", {}, "no command 'fetch'; there are hang, fail, burst, bring"),
+    ):
+        answer = ask(endpoint, command, arguments)
+        assert not answer.ok
+        assert said in answer.reason
+    assert odd.brought == []
+    assert odd.enabled
+    assert ask(endpoint, "bring", {"detector": "R22_S11"}).data == {"brought": 1}
+
+
 def test_d004_health_is_answered_while_a_command_hangs(odd: Odd, endpoint: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(ask, endpoint, "hang")

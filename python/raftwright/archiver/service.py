@@ -20,7 +20,7 @@ from raftwright.archiver.reporting import Reporter
 from raftwright.archiver.settings import Settings
 from raftwright.archiver.telling import Teller
 from raftwright.archiver.watching import Watch
-from raftwright.errors import NotFoundError, RaftwrightError
+from raftwright.errors import NotFoundError, RaftwrightError, UsageError
 from raftwright.ledger import open_ledger, tai
 from raftwright.service import Service, bound
 from raftwright.service.chronicle import Chronicle
@@ -52,6 +52,10 @@ class Archiver(Service):
 
     NAME: ClassVar[str] = NAME
     LIVE: ClassVar[frozenset[str]] = frozenset({"sweep", "late", "readout"})
+    OBEYS: ClassVar[Mapping[str, frozenset[str]]] = {
+        "nightlySummary": frozenset({"dayobs"}),
+        "again": frozenset({"destination"}),
+    }
 
     settings: Settings
 
@@ -443,10 +447,14 @@ class Archiver(Service):
         if command == "nightlySummary":
             return self.reporter.night(str(arguments.get("dayobs", "")))
         if command == "again":
-            destination = arguments.get("destination")
-            count = self.ledger.deliveries.again(
-                None if destination is None else str(destination), states=("failed", "conflict")
-            )
+            destination = None if arguments.get("destination") is None else str(arguments["destination"])
+            names = [one.name for one in self.settings.destinations]
+            names += [one.name for one in self.settings.commands]
+            if destination is not None and destination not in names:
+                raise UsageError(
+                    f"there is no destination {destination[:64]!a}; there are {', '.join(names)}"
+                )
+            count = self.ledger.deliveries.again(destination, states=("failed", "conflict"))
             self._poke()
             return {"queued": count}
         return super().obey(command, arguments)

@@ -47,6 +47,7 @@ class HandOff(Service):
 
     NAME: ClassVar[str] = NAME
     LIVE: ClassVar[frozenset[str]] = frozenset({"scrub", "sweep", "backlog"})
+    OBEYS: ClassVar[Mapping[str, frozenset[str]]] = dict.fromkeys(("again", "scrub"), frozenset({"endpoint"}))
 
     settings: Settings
 

@@ -70,6 +70,7 @@ class CatchUp(Service):
     LIVE: ClassVar[frozenset[str]] = frozenset(
         {"bandwidth", "every", "policy", "tries", "young", "whole", "redeliver", "units"}
     )
+    OBEYS: ClassVar[Mapping[str, frozenset[str]]] = {"look": frozenset({"image"})}
 
     settings: Settings
 
@@ -402,7 +403,7 @@ class CatchUp(Service):
 
     def obey(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """`look`: at an image, `{"image": NAME}`, or at all again, at once."""
-        if command != "look" or not set(arguments) <= {"image"}:
+        if command != "look":
             return super().obey(command, arguments)
         image = arguments.get("image")
         if image is None and self.survey is not None:

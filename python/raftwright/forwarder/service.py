@@ -51,6 +51,7 @@ class Forwarder(Service):
 
     NAME = NAME
     LIVE: ClassVar[frozenset[str]] = frozenset({"rafts", "locations", "folder", "sweep"})
+    OBEYS: ClassVar[Mapping[str, frozenset[str]]] = {"look": frozenset({"image"})}
 
     def __init__(
         self,
@@ -202,9 +203,10 @@ class Forwarder(Service):
 
     def obey(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """`look`: at an image, `{"image": NAME}`, or at all again, at once."""
-        if command != "look" or not set(arguments) <= {"image"}:
+        if command != "look":
             return super().obey(command, arguments)
-        self.lookout.look_again(arguments.get("image"))
+        image = arguments.get("image")
+        self.lookout.look_again(None if image is None else str(image))
         return {}
 
     def _stuck(self) -> int:

@@ -44,6 +44,10 @@ class Mirror(Service):
     """
 
     NAME: ClassVar[str] = NAME
+    OBEYS: ClassVar[Mapping[str, frozenset[str]]] = {
+        **dict.fromkeys(("look", "retry", "accept"), frozenset({"tree"})),
+        "check": frozenset({"tree", "read"}),
+    }
 
     settings: Settings
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from raftwright.errors import NotFoundError, RaftwrightError, UsageError
+from raftwright.errors import NotFoundError, RaftwrightError
 from raftwright.ledger import open_ledger
 from raftwright.oods.aside import again
 from raftwright.oods.following import Following
@@ -46,6 +46,7 @@ class Oods(Service):
     LIVE: ClassVar[frozenset[str]] = frozenset(
         {"sweep", "batch", "guider_wait", "retries", "backoff", "longest", "order", "retention"}
     )
+    OBEYS: ClassVar[Mapping[str, frozenset[str]]] = {"again": frozenset()}
 
     settings: Settings
 
@@ -319,9 +320,6 @@ class Oods(Service):
         """`again`: queues dead letters once more, and has what was set aside tried again."""
         assert self.ledger is not None
         if command == "again":
-            unknown = set(arguments)
-            if unknown:
-                raise UsageError(f"again takes no {sorted(unknown)[0][:40]!a}")
             count = self.ledger.ingests.again(
                 self.settings.name, states=("failed", "conflict", "unsupported")
             )

@@ -68,6 +68,8 @@ class Service:
     NAME: ClassVar[str] = "service"
     LIVE: ClassVar[frozenset[str]] = frozenset()
     """Settings that `apply` can change while it runs. Others need a new start."""
+    OBEYS: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """Commands of its own, and the arguments that each takes. Others are refused before anything is done."""
 
     def __init__(
         self, settings: Any, life: Life | None = None, *, metrics: Metrics | None = None, **more: Any
@@ -152,7 +154,7 @@ class Service:
         """The state has changed."""
 
     def obey(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
-        """A command of its own; only in ENABLED. What it returns is told. Raises where it cannot be done."""
+        """A command of `OBEYS`; only in ENABLED. What it returns is told. Raises where it cannot be done."""
         raise UsageError(f"{self.name} has no command {command[:64]!a}")
 
     # -- for the hooks
@@ -380,7 +382,9 @@ class Service:
         if command not in COMMANDS:
             if not self.enabled:
                 raise UsageError(f"{command[:64]} needs ENABLED, and the state is {self._state.value}")
+            self._check_arguments(command, arguments)
             return self.obey(command, arguments)
+        self._check_arguments(command, arguments)
         if not self._commanding.acquire(blocking=False):
             raise UsageError(f"{self.name} is busy with another command; try again")
         try:
@@ -389,6 +393,18 @@ class Service:
             return self._go(Command(command))
         finally:
             self._commanding.release()
+
+    def _check_arguments(self, command: str, arguments: Mapping[str, Any]) -> None:
+        if command not in COMMANDS and command not in self.OBEYS:
+            own = f"; there are {', '.join(self.OBEYS)}" if self.OBEYS else ""
+            raise UsageError(f"{self.name} has no command {command[:64]!a}{own}")
+        known = self.OBEYS.get(command, frozenset())
+        for name, value in arguments.items():
+            if name not in known:
+                takes = f"; it takes {', '.join(sorted(known))}" if known else ""
+                raise UsageError(f"{command} takes no {name[:40]!a}{takes}")
+            if not isinstance(value, str | int | float):
+                raise UsageError(f"{command}: {name} has to be text, a number, or true or false")
 
     def _go(self, command: Command) -> Mapping[str, Any]:
         to = target_of(command, self._state)

@@ -20,7 +20,7 @@ from raftwright.backbone.receiving.plugins import Item, Plugin, Result, Where, m
 from raftwright.backbone.receiving.register import LEASE, Register
 from raftwright.backbone.receiving.settings import Ingest, Settings
 from raftwright.backbone.receiving.watching import Lookout
-from raftwright.errors import RaftwrightError, StorageError
+from raftwright.errors import RaftwrightError, StorageError, UsageError
 from raftwright.service import Service
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class Endpoint(Service):
 
     NAME: ClassVar[str] = _NAME
     LIVE: ClassVar[frozenset[str]] = frozenset({"pause", "settle", "patience"})
+    OBEYS: ClassVar[Mapping[str, frozenset[str]]] = {
+        "rerun": frozenset({"ingester", "name"}),
+        "replay": frozenset(),
+    }
 
     settings: Settings
 
@@ -283,6 +287,11 @@ class Endpoint(Service):
             return self._follower.replay()
         if command == "rerun" and self.register is not None:
             name, ingester = arguments.get("name"), arguments.get("ingester")
+            labels = [each.label for each in self.settings.ingest]
+            if ingester is not None and str(ingester) not in labels:
+                raise UsageError(
+                    f"there is no ingester {str(ingester)[:64]!a}; there are {', '.join(labels)}"
+                )
             asked = self.register.rerun(
                 None if ingester is None else str(ingester), names=[str(name)] if name else []
             )
