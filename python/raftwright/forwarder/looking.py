@@ -46,6 +46,8 @@ _LONGEST_PAUSE: Final = 30.0
 _SOON: Final = 0.2
 _AGAIN: Final = 20
 """Images that a sweep asks about again though nothing is to be done of them."""
+_STANDS_BACK: Final = 2.0
+"""Seconds for which a sweep waits for what was announced."""
 _ASIDE: Final = 60.0
 """Seconds until an image that could not be taken is looked at again."""
 _ABSENT: Final = 60.0
@@ -90,6 +92,9 @@ class Lookout:
         self._stop = threading.Event()
         self._wanted = threading.Event()
         self._lock = threading.Lock()
+        self._news = threading.Lock()
+        """Held while what was announced is looked at. Questions go to the DAQ one at a time, and over a long
+        line each takes long: the sweep stands back."""
         self._ended: OrderedDict[str, str] = OrderedDict()  # image -> DAQ id; nothing is to be done about it
         self._strange: OrderedDict[str, tuple[str, float]] = OrderedDict()  # what -> why not, until when
         self._cursor: _Age | None = None  # of the last image that a sweep which is not at its end looked at
@@ -176,7 +181,8 @@ class Lookout:
                 with self._lock:
                     self._ended.pop(notice.image, None)
                 try:
-                    self._look(notice.image, live=True)
+                    with self._news:
+                        self._look(notice.image, live=True)
                 except NotFoundError:
                     pass
                 except (RaftwrightError, _LedgerFails):
@@ -281,12 +287,16 @@ class Lookout:
     def _look_back(self, complete: set[str]) -> None:
         """Asks again about some images of which nothing is to be done: under the name there may be another
         image now, and the notice of it may be lost."""
+        until = time.monotonic() + self._settings.sweep / 4
         with self._lock:
-            some = [name for name in itertools.islice(self._ended, _AGAIN) if name in complete]
-            for name in list(itertools.islice(self._ended, _AGAIN)):
-                self._ended.move_to_end(name)
+            some = list(itertools.islice(self._ended, _AGAIN))
         for name in some:
-            if not self._stop.is_set():
+            if self._stop.is_set() or time.monotonic() > until:
+                return
+            with self._lock:
+                if name in self._ended:
+                    self._ended.move_to_end(name)
+            if name in complete:
                 self._try(name, live=False)
 
     def _is_ended(self, name: str) -> bool:
@@ -296,6 +306,8 @@ class Lookout:
             return name in self._ended
 
     def _try(self, name: str, *, live: bool) -> None:
+        if self._news.acquire(timeout=_STANDS_BACK):
+            self._news.release()
         try:
             self._look(name, live=live)
         except NotFoundError:
