@@ -169,3 +169,22 @@ def test_a_tree_that_is_not_there(stand: Stand, tmp_path: Path) -> None:
     assert done.returncode == 5
     assert "is it mounted?" in done.stdout
     assert "Errno" not in done.stdout + done.stderr
+
+
+def test_status_tells_why_a_file_waits(tmp_path: Path) -> None:
+    """`once` sends people there."""
+    from raftwright.mirror.listing import Facts
+    from raftwright.mirror.manifest import Manifest
+    from raftwright.mirror.tables import Directory, read_status
+
+    manifest = Manifest(tmp_path / "m.db")
+    root = Directory(id=0, path="", times=(1, 2, 3, 4), print=b"", trusted=False, names=set())
+    manifest.directory(root)
+    for name in ("a", "b"):
+        manifest.found(root.id, name, Facts("file", 1, 2, 3, 4), 0.0, 0)
+    (entry,) = manifest.claim(1)
+    manifest.put_off(entry, 1e18, "Unable to locate credentials")
+    manifest.close()
+    assert read_status(tmp_path / "m.db", 10)["listed"] == [
+        {"path": entry.path, "state": "waiting", "reason": "Unable to locate credentials"}
+    ]

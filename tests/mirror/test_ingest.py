@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -106,6 +109,32 @@ def test_a_repository_that_is_away(stand: Stand, repo: Path) -> None:
         os.rename(away, repo)
         wait_for(lambda: ingests(stand) == dict.fromkeys(names, "ingested"), 40, lambda: ingests(stand))
         wait_for(lambda: mirror.status()["problems"] == [])
+
+
+def test_what_was_mirrored_before_is_ingested_too(stand: Stand, repo: Path, tmp_path: Path) -> None:
+    """Once somebody says that it is to be; and into another repository where that is named instead."""
+    names = {path.name for path in raws(stand, "CC_O_20261122_000001", "22/0")}
+    stand.write("log.txt", b"no file to ingest")
+    with stand.mirror():
+        wait_for(stand.same, 20)
+    assert ingests(stand) == {}
+    shutil.copytree(repo, tmp_path / "other")
+    for one in (repo, tmp_path / "other"):
+        with stand.mirror(ingest={"repository": str(one)}) as mirror:
+            wait_for(lambda: ingests(stand) == dict.fromkeys(names, "ingested"), 40, lambda: ingests(stand))
+            wait_for(lambda one=one: len(datasets(one)) == 3, 20)
+            assert mirror.trees["tree"].ingesting is not None
+            assert mirror.trees["tree"].ingesting.adopt() == 0
+
+
+def test_once_says_what_was_not_ingested(stand: Stand, tmp_path: Path) -> None:
+    raws(stand, "CC_O_20261122_000001", "22/0")
+    both = [str(stand.source), str(stand.far), "--manifest", str(stand.manifest), "--settle", "100ms"]
+    once = [sys.executable, "-m", "raftwright", "mirror", "once", *both, "--patience", "200ms"]
+    done = subprocess.run([*once, "--butler", str(tmp_path / "none")], capture_output=True, text=True)
+    assert done.returncode == 5
+    assert "3 files not ingested: see `raftwright mirror status`" in done.stdout
+    assert subprocess.run(once, capture_output=True, check=False).returncode == 0, "nobody asked for it"
 
 
 def test_unsupported_is_asked_about_again(stand: Stand, repo: Path) -> None:

@@ -157,7 +157,7 @@ def once(
     """Mirror once: look at every file, bring what is new or changed, and end.
 
     What an interrupted run has brought is not brought again. The exit code is 5 where something could not be
-    mirrored.
+    mirrored, or ingested.
     """
     del json
     console.command = "mirror once"
@@ -402,7 +402,7 @@ def _work(service: Mirror, patience: float | None) -> None:
             _tell(heard(news, lambda: service.idle, patience), told)
         finally:
             last = {
-                name: dict(tree.status())
+                name: {**tree.status(), **({} if tree.ingesting is not None else {"ingest": {}})}
                 for name, tree in service.trees.items()
                 if service.phase == "running"
             }
@@ -497,11 +497,14 @@ def _end(
             console.say(f"{name}: {number}, {size(sum(brought))}, to be brought; nothing was done")
             continue
         lacking = sum(files.get(state, 0) for state in ("waiting", "sending", "failed", "conflict"))
-        unwell += lacking + len(facts["problems"])
+        outside = sum(facts["ingest"].get(state, 0) for state in ("queued", "waiting", "failed", "conflict"))
+        unwell += lacking + outside + len(facts["problems"])
         done = sum(number for how, number in told.items() if how in ("new", "version", "renamed", "link"))
         console.say(
             f"{name}: {files.get('mirrored', 0):,} mirrored, {done:,} of them now"
-            + (f"; {count(lacking, 'file')} not: see `raftwright mirror status`" if lacking else "")
+            + (f"; {count(lacking, 'file')} not" if lacking else "")
+            + (f"; {count(outside, 'file')} not ingested" if outside else "")
+            + (": see `raftwright mirror status`" if lacking or outside else "")
         )
         for problem in facts["problems"]:
             console.say(problem)

@@ -28,6 +28,7 @@ __all__ = ["Ingesting"]
 _log = logging.getLogger("raftwright.mirror")
 
 _LOOK: Final = 1.0
+_AT_ONCE: Final = 5000
 _FIRST: Final = 1.0
 _PAUSE: Final = 30.0
 """After a trouble of the repository, at most."""
@@ -51,6 +52,34 @@ class Ingesting:
         """`queued` for a name that is to be ingested, else nothing."""
         name = path.rpartition("/")[2]
         return "queued" if any(fnmatch.fnmatchcase(name, one) for one in self._settings.include) else ""
+
+    def adopt(self) -> int:
+        """Queues what was mirrored before it was to be ingested at all, or into another repository; how many
+        files. Raises StorageError."""
+        repository, include = os.path.abspath(self._settings.repository), self._settings.include
+        mark = "\n".join([repository, *include])
+        before = self._manifest.word("ingest")
+        if before == mark:
+            return 0
+        other = bool(before) and before.partition("\n")[0] != repository
+        done = after = 0
+        while found := self._manifest.rows(
+            "SELECT id, name FROM entry WHERE id > ? AND far = 'there' AND state <> 'gone'"
+            f"{'' if other else ' AND ingest = ?'} ORDER BY id LIMIT {_AT_ONCE}",
+            (after,) if other else (after, ""),
+        ):
+            after = found[-1][0]
+            wanted = [(id,) for id, name in found if self.wants(os.fsdecode(name))]
+            with self._manifest.transaction() as run:
+                for values in wanted:
+                    run(
+                        "UPDATE entry SET ingest = 'queued', ingest_reason = '', ingest_due = 0,"
+                        " ingest_tries = 0 WHERE id = ?",
+                        values,
+                    )
+            done += len(wanted)
+        self._manifest.remember("ingest", mark)
+        return done
 
     def wake(self) -> None:
         """There may be something."""

@@ -162,6 +162,8 @@ class TreeMirror:
         """What was given up on is tried again. Raises StorageError."""
         if not self.trial:
             self.manifest.all_again("failed")
+            if self.ingesting is not None and (adopted := self.ingesting.adopt()):
+                _log.info("%s: %d files that were mirrored before are ingested too", self.name, adopted)
 
     def quiet(self) -> None:
         """Takes on nothing more."""

@@ -177,6 +177,11 @@ def read_only(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
+_UNWELL: Final = (
+    "(entry.state IN ('failed', 'conflict', 'skipped') OR (entry.state = 'waiting' AND entry.reason <> ''))"
+)
+
+
 def read_status(path: Path, most: int) -> dict[str, Any]:
     """How a mirror stands, whether it runs or not: counts, and the first of what is not well. Raises
     sqlite3.Error."""
@@ -185,13 +190,11 @@ def read_status(path: Path, most: int) -> dict[str, Any]:
             "SELECT state, count(*), coalesce(sum(bytes), 0) FROM entry GROUP BY state"
         ).fetchall()
         listed = run.execute(
-            "SELECT directory.path, entry.name, CASE WHEN entry.state IN ('failed', 'conflict', 'skipped')"
-            " THEN entry.state ELSE entry.ingest END, CASE WHEN entry.state IN ('failed', 'conflict',"
-            " 'skipped')"
-            " THEN entry.reason ELSE entry.ingest_reason END"
+            f"SELECT directory.path, entry.name, CASE WHEN {_UNWELL} THEN entry.state ELSE entry.ingest END,"
+            f" CASE WHEN {_UNWELL} THEN entry.reason ELSE entry.ingest_reason END"
             " FROM entry JOIN directory ON directory.id = entry.directory"
-            " WHERE entry.state IN ('failed', 'conflict', 'skipped')"
-            " OR entry.ingest IN ('failed', 'conflict', 'unsupported', 'waiting') LIMIT ?",
+            f" WHERE {_UNWELL} OR entry.ingest IN ('failed', 'conflict', 'unsupported', 'waiting')"
+            " OR (entry.ingest = 'queued' AND entry.ingest_reason <> '') LIMIT ?",
             (most,),
         ).fetchall()
         return {
