@@ -213,3 +213,51 @@ def test_a_clock_that_goes_back_while_it_reads(site: Site, monkeypatch: pytest.M
     monkeypatch.setattr(scrubbing, "tai", now)
     wait_for(lambda: scrubber.idle)
     assert 10 <= int(scrubber.status()["files"]) <= 20  # type: ignore[call-overload]
+
+
+def test_without_a_better_one_what_is_damaged_stays_in_its_place(site: Site) -> None:
+    """The copy in the archive is damaged too, with its size and time: nothing is moved for it."""
+    service = handed_over(site, site.to("far", retries=1))
+    victim = raws(site, "far")[0]
+    ours = next(site.root.rglob(victim.name))
+    spoilt = site.spoil(victim)
+    site.spoil(ours, at=5000)
+    service.command("scrub")
+    wait_for(lambda: site.counts()["far"] == {"delivered": 9, "failed": 1}, 10, site.counts)
+    assert site.states("far") == {"damaged": 1, "verified": 9}
+    assert victim.read_bytes() == spoilt
+    assert not hidden_in(site.place("far"), ".damaged")
+    site.spoil(ours, at=5000)  # it is good again
+    service.command("again")
+    mended(site, "far")
+    site.check("far", 1, 2)
+    assert hidden_in(site.place("far"), ".damaged") == [spoilt]
+
+
+def test_a_reading_that_failed_damages_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory or a line spoilt what was read; what is there is good."""
+    service = handed_over(site, site.to("far"))
+    sender = service.scrubbers["far"]._sender
+    true, read = sender.crc32c, dict[str, int]()
+
+    def once(target: str) -> str:
+        read[target] = read.get(target, 0) + 1
+        return "00000000" if read[target] == 1 and target.endswith(".fits") else true(target)
+
+    monkeypatch.setattr(sender, "crc32c", once)
+    service.command("scrub")
+    wait_for(lambda: service.scrubbers["far"].status()["files"] == 10)
+    assert site.states("far") == {"verified": 10}
+    assert service.scrubbers["far"].status()["damaged"] == 0
+
+
+def test_what_is_good_there_is_good_though_no_other_copy_is_left(site: Site) -> None:
+    """Said to be damaged, or never entered, and the archive lost its own: it is read once more."""
+    service = handed_over(site, site.to("far", retries=1))
+    service.stop(2.0)
+    victim = raws(site, "far")[0]
+    next(site.root.rglob(victim.name)).unlink()
+    row = next(row for row in site.ledger.replicas.at("far") if row.target.endswith(victim.name))
+    assert site.ledger.replicas.damaged(row, "a reading that failed")
+    site.hand_off(site.to("far", retries=1))
+    mended(site, "far")

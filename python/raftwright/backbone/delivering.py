@@ -27,7 +27,7 @@ from raftwright.ledger.replicas import ENDPOINT
 from raftwright.rawfile.standing import digest
 from raftwright.transfer.lane import Ended, Lane, Limits
 from raftwright.transfer.naming import before
-from raftwright.transfer.outcome import Job, OutageError, RefusedError
+from raftwright.transfer.outcome import Job, OutageError, RefusedError, Sent
 from raftwright.transfer.sender import sender_of
 from raftwright.transfer.warming import Warming
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from raftwright.ledger import Ledger
     from raftwright.ledger.rows import DeliveryRow
     from raftwright.metrics import Metrics
-    from raftwright.transfer.outcome import Sent
     from raftwright.transfer.sender import Sender
 
 __all__ = ["Lanes"]
@@ -202,7 +201,10 @@ class Lanes:
                 raise
             with self._elsewhere(endpoint, row) as copy:
                 if copy is None:
-                    raise
+                    there = _there(sender, row)
+                    if there is None:
+                        raise
+                    return there
                 _log.warning("%s: %s; it is taken from another endpoint", row.path, refused)
                 return self._send(endpoint, sender, row, copy)
 
@@ -213,6 +215,10 @@ class Lanes:
         except ConflictError:
             if not self._is_damaged(endpoint, row):
                 raise
+        if path == row.path and not _holds(row):
+            raise RefusedError(
+                f"{path}: is not what the ledger says; what is damaged there stays in its place"
+            )
         with contextlib.suppress(NotFoundError):
             aside = sender.set_aside(row.target, "damaged")
             _log.warning("%s: %s is damaged; it is kept as %s", endpoint.name, row.target, aside)
@@ -258,6 +264,16 @@ class Lanes:
 def _key(row: DeliveryRow) -> tuple[str, str, str]:
     """What is brought where."""
     return row.destination, row.target, row.crc32c
+
+
+def _there(sender: Sender, row: DeliveryRow) -> Sent | None:
+    """What stands there already, if it is good, read anew."""
+    try:
+        if sender.crc32c(row.target) == row.crc32c:
+            return Sent(how="there already", place=row.target, held=sender.protect(row.target))
+    except (RaftwrightError, OSError):
+        pass
+    return None
 
 
 def _holds(row: DeliveryRow) -> bool:

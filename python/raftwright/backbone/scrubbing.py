@@ -159,6 +159,9 @@ class Scrubber:
         began = time.monotonic()
         try:
             found = self._sender.crc32c(row.target)
+            if found != row.crc32c:  # it may be the reading that failed: memory, a line
+                _log.warning("%s: %s was read as %s; once more", self.endpoint.name, row.target, found)
+                found = self._sender.crc32c(row.target)
             if found == row.crc32c and self.endpoint.custodial:
                 self._sender.protect(row.target)
         except NotFoundError:
