@@ -33,3 +33,18 @@ def test_what_is_there_is_ingested_and_told(site: Site, capsys: pytest.CaptureFi
     image = json.loads(run("status", "MC_O_20261122_000123")[1])
     assert [one["state"] for one in image["files"]] == ["ingested"] * 3
     assert json.loads(run("again")[1])["queued"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "--config FILE, or give --out DIR and --repo DIR"),
+        (["--out", "archive"], "or give --repo DIR"),
+        (["--out", "archive", "--repo", "repo", "--night", "20261340"], "20261340 is no day"),
+    ],
+)
+def test_what_is_missing_is_said(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["oods", "status", *words]) != 0
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1

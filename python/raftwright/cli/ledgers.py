@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,10 +42,28 @@ LedgerOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _day(value: int | None) -> int | None:
+    """A night that there never was has no images, which would be a wrong answer."""
+    if value is not None:
+        try:
+            datetime.date(value // 10_000, value // 100 % 100, value % 100)
+        except ValueError:
+            raise typer.BadParameter(f"{value} is no day; write it as 20261122") from None
+    return value
+
+
 NightOption = Annotated[
     int | None,
     typer.Option(
-        "--night", metavar="DAYOBS", help="E.g. 20261122.", min=19700101, max=99991231, show_default=False
+        "--night",
+        metavar="DAYOBS",
+        help="E.g. 20261122.",
+        min=19700101,
+        max=99991231,
+        show_default=False,
+        callback=_day,
     ),
 ]
 ArchiveOption = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +24,7 @@ from raftwright.cli.options import (
     duration,
 )
 from raftwright.cli.running import run_service
-from raftwright.errors import NotFoundError
+from raftwright.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from raftwright.oods import Oods
@@ -223,10 +224,20 @@ def site_of(config: Sequence[Path] | None, out: str | None, ledger: str | None, 
     files = files_of(config)
     if ledger is not None and out is None and not files and "://" not in ledger:
         out = str(Path(ledger_of(ledger)).parent)
+    lacking = [
+        option
+        for option, value, variable in (
+            ("--out DIR", out, "RAFTWRIGHT_ARCHIVE__ROOT"),
+            ("--repo DIR", repo, "RAFTWRIGHT_OODS__REPOSITORY"),
+        )
+        if value is None and not files and variable not in os.environ
+    ]
+    if lacking:
+        raise UsageError(f"name the site with --config FILE, or give {' and '.join(lacking)}")
     given = {
         "archive.root": out,
         "ledger.url": None if ledger is None else ledger_of(ledger),
-        "oods.repository": None if repo is None else str(Path(repo).absolute()),
+        "oods.repository": None if repo is None else os.path.abspath(repo),
     }
     options = [f"{key}={jsons.dumps(value)}" for key, value in given.items() if value is not None]
     return load(files, options=options, text="oods: {}")
