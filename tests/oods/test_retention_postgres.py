@@ -14,7 +14,7 @@ from test_retention import copied, datasets, leaver
 import postgres_server
 from raftwright.butler import make_repository, open_repository
 from raftwright.errors import StorageError
-from raftwright.ledger import open_ledger
+from raftwright.ledger import open_ledger, tai
 
 
 def _missing(reason: str) -> None:
@@ -77,3 +77,16 @@ def test_two_at_once(site: Site) -> None:
     assert datasets(site) == set()
     assert {row.state for row in site.rows()} == {"removed"}
     assert not any(path.exists() for path in paths)
+
+
+def test_what_is_kept_is_told(site: Site) -> None:
+    """Pinned and tagged files, by whatever database."""
+    site.image(1)
+    site.image(2)
+    rows = site.ingested(6)
+    site.ledger.ingests.pin("for a paper", repository="oods", ids=[rows[0].id])
+    site.ledger.tags.tag("best", [rows[-1].image_id])
+    held = {row.id: why for row, why in site.ledger.ingests.held("oods", "ingested", tai() + 1)}
+    assert held.pop(rows[0].id) == "is pinned"
+    assert held == dict.fromkeys((row.id for row in rows[3:]), "is tagged best")
+    assert set(site.ledger.ingests.kept(rows)) == {rows[0].id, *held}
