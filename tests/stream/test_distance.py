@@ -20,8 +20,8 @@ from raftwright.stream import Fetch, KeyStore, NetworkStore, Receiver, Server
 CAMERA = camera("LSSTComCam")
 NAME = "CC_S_20261122_000001"
 PLACE = "22/0"
-WIDE = [3, 0, 200, 0, 0, 50, 0, 298, 0, 6, 1]
-"""256 x 300 pixels a segment: a source of 8.3 MB."""
+TALL = [3, 0, 20, 0, 0, 5, 0, 2796, 0, 4, 1]
+"""28 x 2800 pixels a segment: a source of 8.5 MB, in chunks that are small beside the credit."""
 MIB = 1 << 20
 BOARD_S = 127_401_984 / 2.0
 """Bytes a second of a full board that is read out in two seconds."""
@@ -32,7 +32,7 @@ MakeLine = Callable[..., LongLine]
 
 @pytest.fixture(scope="module")
 def image() -> HandImage:
-    return HandStore().make(1, registers=WIDE)
+    return HandStore().make(1, registers=TALL)
 
 
 @pytest.fixture
@@ -121,19 +121,18 @@ def test_a_line_that_is_cut_for_long_is_found_again(
 def test_as_much_comes_as_the_credit_lets(
     serve: Serve, long_line: MakeLine, store: HandStore, image: HandImage
 ) -> None:
-    """F04: a source comes with its credit for each time there and back, less a quarter: no slower."""
+    """F04: a source comes with its credit for each time there and back, less what is granted late (a quarter,
+    and what a busy machine adds); and not with more."""
     line = long_line(serve(store, heartbeat=1.0), rtt=0.18)
-    rates = {}
+    shares = []
     with NetworkStore(line.endpoint) as far:
-        for credit in (MIB, 2 * MIB):
-            with Receiver(far, credit=credit, chunk_bytes=MIB // 8) as receiver:
-                fetch_all(receiver, image, "22/1")  # the connection is made
-                begun = time.monotonic()
+        for credit in (MIB // 2, MIB):
+            with Receiver(far, credit=credit, chunk_bytes=MIB // 16) as receiver:
                 (fetch,) = fetch_all(receiver, image, PLACE)
-                rates[credit] = fetch.received / (time.monotonic() - begun)
             assert fetch.outcome == "complete"
-            assert 0.6 * credit / line.rtt < rates[credit] < 1.05 * credit / line.rtt, rates
-    assert rates[2 * MIB] > 1.5 * rates[MIB], rates
+            rate = (fetch.received - credit) / (fetch.last_byte - fetch.first_byte)
+            shares.append(rate / (credit / line.rtt))
+    assert 0.5 < min(shares) <= max(shares) < 1.1, shares
 
 
 def test_the_credit_that_is_usual_covers_the_line() -> None:
