@@ -102,15 +102,14 @@ def test_a_file_that_cannot_be_read_holds_no_other(archive: Archive, monkeypatch
     monkeypatch.setattr(gathering, "_UNREADABLE", 0.3)
     first, second = archive.take(1, 2)
     raw = next(iter(sorted((archive.root / "20261122" / first.base.name).glob("*.fits"))))
-    content = raw.read_bytes()
-    raw.unlink()
-    raw.mkdir()
+    aside = archive.root / "aside"
+    raw.rename(aside)
+    raw.symlink_to(raw.name)
     archive.archiver(archive.to("oods"))
     wait_for(lambda: archive.state(second) == "complete", 5)
     wait_for(lambda: archive.counts().get("oods") == {"delivered": 36}, 5, archive.counts)
     assert archive.state(first) != "complete"
-    raw.rmdir()
-    raw.write_bytes(content)
+    aside.rename(raw)  # in one step: it is never gone
     wait_for(lambda: archive.state(first) == "complete", 5)
     wait_for(lambda: archive.counts().get("oods") == {"delivered": 38}, 5, archive.counts)
 
