@@ -58,7 +58,7 @@ def test_one_that_begins_without_its_mount(site: Site) -> None:
     site.place("far")
     site.image(2)
     service = site.hand_off(site.to("far"))
-    wait_for(lambda: service.lanes and service.lanes.trouble("far"))
+    wait_for(lambda: any("mount it" in one for one in service.problems()))
     assert not files_in(site.place("far"))
 
 

@@ -113,8 +113,8 @@ class Lanes:
 
     def warm(self) -> None:
         """Makes connections before the first image needs them. Waits for none of it."""
-        for name, sender in self.senders.items():
-            self._warming.begin(name, sender.warm, self._lanes[name].doubt)
+        for name, presence in self.presences.items():
+            self._warming.begin(name, presence.warm, self._lanes[name].doubt)
 
     def idle(self, names: Collection[str] | None = None) -> bool:
         """Whether every queue, or those of some endpoints, is empty. Raises StorageError."""

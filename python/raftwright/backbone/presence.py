@@ -45,6 +45,12 @@ class Presence:
         """Which directory it is."""
         self._until = 0.0
 
+    def warm(self) -> str:
+        """As that of the sender. Raises OutageError, StorageError."""
+        said = self._sender.warm()
+        self.make_sure(anew=True)
+        return said
+
     def probe(self) -> None:
         """Whether anything would go there now. Raises OutageError, StorageError."""
         self._sender.probe()
@@ -93,7 +99,6 @@ class Presence:
                 return
         if known:
             raise OutageError(
-                f"{self._endpoint.root}: has nothing of what was verified there; mount it, name the "
-                "`storage` of a receiving endpoint that takes files away, or if all of it is gone for good "
-                f"say so: raftwright handoff lost {name}"
+                f"{self._endpoint.root}: has nothing of what was verified there; mount it, or "
+                f"`raftwright handoff lost {name}` if it is gone for good"
             )

@@ -364,7 +364,9 @@ class HandOff(Service):
 
     def problems(self) -> list[str]:
         """See `Service`."""
-        said = [f"{lane.name}: {lane.trouble}" for lane in self.lanes or () if lane.trouble]
+        said = [
+            f"{lane.name.removeprefix(ENDPOINT)}: {lane.trouble}" for lane in self.lanes or () if lane.trouble
+        ]
         if self.role is not None and self.role.trouble:
             said.append(self.role.trouble)
         for name, count in self._dead.items():

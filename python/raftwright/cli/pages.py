@@ -135,19 +135,25 @@ def _service(url: str, status: Mapping[str, Any]) -> Iterator[Any]:
     yield cell(f"{head or 'a service'} at {url}{state}", "bold")
     yield cell("  " + ", ".join(fact for fact in facts if fact))
     for problem in _list(status.get("problems")):
-        yield indented(cell(f"problem: {problem}", "bold red"))
+        yield indented(cell(f"problem: {problem}", "bold red", most=1000))
     prompt = _mapping(status.get("prompt"))
     if prompt.get("problem"):
         yield indented(cell(f"preview: {prompt['problem']}", "yellow"))
     for key, value in status.items():
-        if key not in _SHOWN and value not in (None, "", {}, []):
+        if isinstance(value, Mapping) and value and all(isinstance(one, Mapping) for one in value.values()):
+            yield indented(cell(f"{key}:"))
+            for name, facts in value.items():
+                yield indented(indented(cell(f"{name}: {_flat(facts) or 'nothing'}", most=2000)))
+        elif key not in _SHOWN and value not in (None, "", {}, []):
             text = _flat(value) if isinstance(value, Mapping | list) else str(value)
             if text:
                 yield indented(cell(f"{key}: {text}", most=4000))
     yield from _images(status)
     yield from _stages(_mapping(metrics.get("stages")))
     yield from _levels(status)
-    yield from _losses(_mapping(metrics.get("drops")))
+    drops = _mapping(metrics.get("drops"))
+    if any(drops.values()) or {"buffers", "images", "incomplete"} & status.keys():
+        yield from _losses(drops)
     yield from _figures(metrics)
 
 
@@ -306,7 +312,7 @@ def _list(value: object) -> list[Any]:
 def _flat(value: object) -> str:
     if isinstance(value, Mapping):  # what is nothing, or 0, is not worth a word
         return ", ".join(
-            f"{key} {_flat(item)}" for key, item in value.items() if item not in (None, "", {}, [], 0)
+            _fact(str(key), item) for key, item in value.items() if item not in (None, "", {}, [], 0)
         )
     if isinstance(value, list):
         shown = ", ".join(_flat(item) for item in value[:_MOST_LISTED])
@@ -316,3 +322,13 @@ def _flat(value: object) -> str:
             else shown
         )
     return _number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _fact(key: str, value: object) -> str:
+    """`oldest_check_s`: `oldest check 5 min 3 s`."""
+    words = key.replace("_", " ")
+    if value is True:
+        return words
+    if key.endswith("_s") and isinstance(value, int | float):
+        return f"{words[:-2]} {span(value) if value >= 60 else _time(value)}"
+    return f"{words} {_flat(value)}"
