@@ -48,3 +48,23 @@ def test_what_is_missing_is_said(words: list[str], said: str, capsys: pytest.Cap
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
+
+
+def test_it_says_where_it_answers(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """The port is any that is free."""
+    config = site.path / "site.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "archive": {"root": str(site.raws.root)},
+                "ledger": {"url": site.url},
+                "site": {"camera": "LSSTCam"},
+                "oods": {"repository": str(site.repo), "web": {}},
+            }
+        )
+    )
+    assert main(["oods", "run", "--config", str(config), "--until-idle", "100ms"]) == 0
+    assert "; answers at http://127.0.0.1:" in capsys.readouterr().out
+    assert main(["up", str(config), "--until-idle", "100ms", "--json"]) == 0
+    (ready, *_) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert ready["services"]["oods"]["web"].startswith("http://127.0.0.1:")

@@ -250,9 +250,11 @@ def _ready(service: Oods) -> None:
         f"repository {where}"
         + ("" if service.active else "; another OODS works, this one waits")
         + ("" if page is None else f"; figures at {page}")
+        + ("" if service.web is None else f"; answers at {service.web.url}")
     )
     console.flush()
-    console.event("ready", {"repository": where, "active": service.active, "metrics": page})
+    web = None if service.web is None else service.web.url
+    console.event("ready", {"repository": where, "active": service.active, "metrics": page, "web": web})
 
 
 def _file(facts: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from raftwright.cli.signals import heard, left_over, stopped_by_signals
 from raftwright.errors import RaftwrightError, StorageError
 
 if TYPE_CHECKING:
+    from raftwright.service.base import Service
     from raftwright.service.config import Config
     from raftwright.service.runner import Runner
 
@@ -158,6 +159,12 @@ def _make_archive(config: Config) -> None:
         ) from error
 
 
+def _web(service: Service) -> str:
+    """Where it answers people over HTTP, if it does."""
+    web = getattr(service, "web", None)
+    return "" if web is None else str(web.url)
+
+
 def _ready(runner: Runner) -> None:
     common = runner.config.common
     console.say(f"{', '.join(runner.services) or 'nothing'} up; archive {common.archive.root}")
@@ -166,7 +173,8 @@ def _ready(runner: Runner) -> None:
     for name, service in runner.services.items():
         page = "" if service.page is None else f"page {service.page.url}"
         held = "" if service.control is None else f"control {service.control.endpoint}"
-        console.say(f"  {name}: {', '.join(part for part in (page, held) if part) or 'running'}")
+        answers = f"answers at {_web(service)}" if _web(service) else ""
+        console.say(f"  {name}: {', '.join(part for part in (page, held, answers) if part) or 'running'}")
     console.flush()
     console.event(
         "ready",
@@ -180,6 +188,7 @@ def _ready(runner: Runner) -> None:
                     "page": None if service.page is None else service.page.url,
                     "control": None if service.control is None else service.control.endpoint,
                     "state": service.state.value,
+                    **({"web": _web(service)} if _web(service) else {}),
                 }
                 for name, service in runner.services.items()
             },
