@@ -261,3 +261,35 @@ def test_what_is_good_there_is_good_though_no_other_copy_is_left(site: Site) -> 
     assert site.ledger.replicas.damaged(row, "a reading that failed")
     site.hand_off(site.to("far", retries=1))
     mended(site, "far")
+
+
+def test_what_is_no_file_is_no_replica(site: Site) -> None:
+    """A link to another copy has the name: it is set aside, what it leads to is not touched."""
+    service = handed_over(site, site.to("far"))
+    first, second = raws(site, "far")[:2]
+    elsewhere = site.path / "elsewhere"
+    elsewhere.write_bytes(first.read_bytes())
+    first.unlink()
+    first.symlink_to(elsewhere)
+    second.unlink()
+    second.mkdir()
+    service.command("scrub")
+    wait_for(lambda: service.scrubbers["far"].status()["damaged"] == 2)
+    mended(site, "far")
+    site.check("far", 1, 2)
+    assert first.is_file()
+    assert not first.is_symlink()
+    assert elsewhere.exists()
+    aside = list((site.place("far") / ".damaged").rglob("*.fits.1"))
+    assert sorted((path.is_symlink(), path.is_dir()) for path in aside) == [(False, True), (True, False)]
+
+
+def test_what_cannot_be_read_is_told(site: Site) -> None:
+    """A link leads out of the tree above it: nobody says that all is well."""
+    service = handed_over(site, site.to("far"))
+    folder = raws(site, "far")[0].parent
+    folder.rename(site.path / "away")
+    folder.symlink_to(site.path / "away")
+    service.command("scrub")
+    wait_for(lambda: any("5 replicas cannot be read" in said for said in service.problems()))
+    assert any("is a link" in said for said in service.problems())

@@ -33,6 +33,7 @@ _LOOK: Final = 30.0
 _BATCH: Final = 64
 _AGAIN: Final = 2.0
 """Seconds until a place is tried again that could not be read."""
+_REMEMBERED: Final = 1000
 _RETRY: Final = 60.0
 """Seconds until a file that could not be read is read again."""
 
@@ -72,6 +73,8 @@ class Scrubber:
         """All that was read before this moment (TAI) is asked for."""
         self._unread: dict[int, float] = {}
         """Replicas that could not be read, and when they are tried again."""
+        self.unreadable: dict[int, str] = {}
+        """Replicas that could not be read when that was tried last, and why."""
         self.running = False
         self.trouble = ""
         """Why nothing can be read there now."""
@@ -164,6 +167,7 @@ class Scrubber:
                 found = self._sender.crc32c(row.target)
             if found == row.crc32c and self.endpoint.custodial:
                 self._sender.protect(row.target)
+            self.unreadable.pop(row.id, None)
         except NotFoundError:
             self._presence.probe()  # a place that is not mounted has lost nothing
             self._bad(row, "lost", "it is not there any more")
@@ -176,6 +180,8 @@ class Scrubber:
         except (RaftwrightError, OSError) as error:
             self._count("unreadable")
             self._unread[row.id] = time.monotonic() + _RETRY
+            if len(self.unreadable) < _REMEMBERED:
+                self.unreadable[row.id] = f"{row.target}: {error}"
             _log.error("%s: %s cannot be read: %s", self.endpoint.name, row.target, error)
             return False
         self.counts["bytes"] += row.bytes
@@ -190,6 +196,7 @@ class Scrubber:
         return False
 
     def _bad(self, row: ReplicaRow, state: str, reason: str) -> None:
+        self.unreadable.pop(row.id, None)
         _log.error("%s: %s: %s: %s", self.endpoint.name, row.target, state, reason)
         replicas = self._ledger.replicas
         say = replicas.damaged if state == "damaged" else replicas.lost

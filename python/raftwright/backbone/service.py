@@ -378,6 +378,9 @@ class HandOff(Service):
         for name, scrubber in self.scrubbers.items():
             if scrubber.trouble:
                 said.append(f"{name} cannot be scrubbed: {scrubber.trouble}")
+            for why in list(scrubber.unreadable.values())[:1]:
+                number = len(scrubber.unreadable)
+                said.append(f"{name}: {number} replica{'s' * (number > 1)} cannot be read, {why}")
         said += [
             f"{name} is not configured and has replicas, which count and are not read again; where they are "
             f"gone: `raftwright handoff lost {name}`"

@@ -397,7 +397,7 @@ def _found(shown: Path) -> Iterator[None]:
 
 
 def _open_regular(name: str, folder: int, shown: Path) -> int:
-    """Raises RefusedError, FileNotFoundError, OSError."""
+    """Raises UnreadableError, FileNotFoundError, OSError."""
     try:
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError as error:
@@ -407,7 +407,7 @@ def _open_regular(name: str, folder: int, shown: Path) -> int:
         if stat.S_ISREG(os.fstat(file).st_mode):
             return file
         os.close(file)
-    raise RefusedError(f"{shown}: is no regular file; move it away")
+    raise UnreadableError(f"{shown}: is no regular file; move it away")
 
 
 @contextlib.contextmanager

@@ -44,7 +44,8 @@ class RefusedError(RaftwrightError):
 
 
 class UnreadableError(RefusedError):
-    """The disk of the place cannot read this file, and others are not concerned: it is as good as damaged."""
+    """The disk of the place cannot read this file, or something that is no file has its name, and others are
+    not concerned: it is as good as damaged."""
 
 
 _OUTAGES: Final = frozenset(
