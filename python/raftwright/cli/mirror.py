@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import queue
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from raftwright.cli.console import console
 from raftwright.cli.exits import Exit
 from raftwright.cli.figures import count, size
 from raftwright.cli.options import ControlOption, DryRunOption, JsonOption, MetricsOption, duration
-from raftwright.cli.signals import heard, left_over, stopped_by_signals
+from raftwright.cli.running import run_service
 from raftwright.errors import FormatError, NotFoundError, StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -343,7 +343,7 @@ def _service(
         msgspec.structs.replace(one, manifest=str(path))
         for one, path in _trees(source, dest, config, tree, manifest, given)
     ]
-    return Mirror(Settings(trees=trees), Path(), Life(page=page, control=control), **how)
+    return Mirror(Settings(trees=trees), Path(), Life(page=page, control=control, drain=5.0), **how)
 
 
 def _command(
@@ -385,30 +385,26 @@ def _command(
 # -- running
 
 
-_News = queue.SimpleQueue[Mapping[str, Any] | None]
-
-
 def _work(service: Mirror, patience: float | None) -> None:
+    from raftwright.service.common import Log
     from raftwright.service.context import bound
-    from raftwright.service.logs import logging_to
 
-    news: _News = queue.SimpleQueue()
-    service.observer = lambda what, facts: news.put({"what": what, **facts})
     told: dict[str, int] = {}
-    with logging_to(level="warning"), bound(service="mirror"), stopped_by_signals(news):
-        try:
-            service.start()
-            _ready(service)
-            _tell(heard(news, lambda: service.idle, patience), told)
-        finally:
-            last = {
-                name: {**tree.status(), **({} if tree.ingesting is not None else {"ingest": {}})}
-                for name, tree in service.trees.items()
-                if service.phase == "running"
-            }
-            plans = _plans(service) if patience is not None else {}
-            service.stop(5.0)
-    _tell(left_over(news), told)
+    last: dict[str, Any] = {}
+    plans: dict[str, list[dict[str, Any]]] = {}
+
+    def ending(service: Mirror) -> None:
+        if service.phase == "running":
+            for name, tree in service.trees.items():
+                last[name] = {**tree.status(), **({} if tree.ingesting is not None else {"ingest": {}})}
+        if patience is not None:
+            plans.update(_plans(service))
+
+    tells: dict[str, Any] = {"pass": _pass, "file": functools.partial(_file, told)}
+    with bound(service="mirror"):
+        run_service(
+            lambda: service, tells, _ready, patience=patience, log=Log(level="warning"), ending=ending
+        )
     _end(last, plans, told, single=patience is not None)
 
 
@@ -420,28 +416,28 @@ def _ready(service: Mirror) -> None:
     console.event("ready", {"trees": [tree.name for tree in service.settings.trees], "metrics": page})
 
 
-def _tell(items: Iterable[Mapping[str, Any]], told: dict[str, int]) -> None:
-    for item in items:
-        facts = {key: value for key, value in item.items() if key not in ("what", "service")}
-        if item["what"] == "pass":
-            console.event("pass", {"tree": facts["tree"], **facts["pass"]})
-        elif item["what"] == "file" and "ingest" in facts:
-            console.say(
-                f"{facts['path']}: {facts['ingest']}" + (f": {facts['reason']}" if facts["reason"] else "")
-            )
-            console.event("ingest", facts)
-        elif item["what"] == "file":
-            key = facts["how"] or facts["state"]
-            told[key] = told.get(key, 0) + 1
-            if facts["state"] == "mirrored" and facts["how"] == "same":
-                continue
-            word = facts["how"] if facts["state"] == "mirrored" else facts["state"]
-            line = f"{facts['path']}: {word}"
-            if facts["bytes"]:
-                line += f", {size(facts['bytes'])}"
-            console.say(line + (f": {_without(facts['path'], facts['reason'])}" if facts["reason"] else ""))
-            console.flush()
-            console.event("file", facts)
+def _pass(facts: Mapping[str, Any]) -> None:
+    console.event("pass", {"tree": facts["tree"], **facts["pass"]})
+
+
+def _file(told: dict[str, int], news: Mapping[str, Any]) -> None:
+    facts = {key: value for key, value in news.items() if key != "service"}
+    if "ingest" in facts:
+        why = f": {facts['reason']}" if facts["reason"] else ""
+        console.say(f"{facts['path']}: {facts['ingest']}{why}")
+        console.event("ingest", facts)
+        return
+    key = facts["how"] or facts["state"]
+    told[key] = told.get(key, 0) + 1
+    if facts["state"] == "mirrored" and facts["how"] == "same":
+        return
+    word = facts["how"] if facts["state"] == "mirrored" else facts["state"]
+    line = f"{facts['path']}: {word}"
+    if facts["bytes"]:
+        line += f", {size(facts['bytes'])}"
+    console.say(line + (f": {_without(facts['path'], facts['reason'])}" if facts["reason"] else ""))
+    console.flush()
+    console.event("file", facts)
 
 
 def _without(path: str, reason: str) -> str:

@@ -29,10 +29,12 @@ def run_service(
     longest: float | None = None,
     log: Log | None = None,
     reload: Callable[[S], None] | None = None,
+    ending: Callable[[S], None] = lambda _: None,
 ) -> S:
     """Makes and starts a service; calls `ready` once it works, and of `tells` what is for each thing that it
     tells, until it is stopped, or was idle for `patience` seconds. After `longest` it counts as idle. SIGHUP
-    calls `reload` where that is given. Raises what making and starting raise."""
+    calls `reload` where that is given; `ending` is called before it is stopped. Raises what making and
+    starting raise."""
     from raftwright.service.logs import logging_to
 
     news: queue.SimpleQueue[tuple[str, Mapping[str, Any]] | None] = queue.SimpleQueue()
@@ -58,7 +60,10 @@ def run_service(
             for item in heard(news, idle, patience):
                 tell(item)
         finally:
-            service.stop()
+            try:
+                ending(service)
+            finally:
+                service.stop()
     for item in left_over(news):
         tell(item)
     return service
