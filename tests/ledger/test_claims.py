@@ -166,6 +166,7 @@ def test_a_silent_owner_loses_its_claims_when_the_lease_ends(url: str, opened: O
 
 
 def test_steps_of_the_clock_change_no_lease(url: str, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F50."""
     real = time.time
     one, two = opened(url), opened(url)
     (claim,) = one.claims.claim(want(A))

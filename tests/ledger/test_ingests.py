@@ -231,7 +231,7 @@ def test_an_object_that_was_written_anew_before_it_was_ingested(ledger: Ledger) 
 
 
 def test_a_guider_waits_for_its_exposure(ledger: Ledger) -> None:
-    """In the ledger, not in memory: whoever ingests the exposure lets it go on."""
+    """F38: in the ledger, not in memory: whoever ingests the exposure lets it go on."""
     one, two = (take(ledger, facts_of(number)) for number in (1, 2))
     ledger.ingests.plan([guider_of(one), guider_of(two), guider_of(one, 1, repository="other")])
     rows = [*ledger.ingests.claim(REPO, 9), *ledger.ingests.claim("other", 9)]
@@ -298,6 +298,7 @@ def test_no_guider_waits_beside_its_exposure(url: str, opened: Open) -> None:
 
 
 def test_who_waits_too_long_has_failed(ledger: Ledger) -> None:
+    """F38: and that is an event."""
     image_id = take(ledger, facts_of())
     ledger.ingests.plan([guider_of(image_id), guider_of(image_id, 1)])
     rows = ledger.ingests.claim(REPO, 9)

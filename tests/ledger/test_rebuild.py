@@ -135,7 +135,7 @@ def truth(url: str) -> dict[str, Any]:
 def test_a_night_is_found_again(
     url: str, how: str, daq: HandStore, forwarder: Callable[..., Forwarder], archive: Path, tmp_path: Path
 ) -> None:
-    """F: the ledger is deleted after a night, or restored from before its second half."""
+    """F43: the ledger is deleted after a night, or restored from before its second half."""
     a_night(daq, forwarder, url, archive)
     before = truth(url)
     assert len(before) == 5
@@ -252,6 +252,7 @@ def test_a_rebuild_while_forwarders_work(
 
 
 def test_what_is_damaged_is_not_taken_for_whole(small: str, archive: Path, tmp_path: Path) -> None:
+    """F44: it is fetched again."""
     paths = sorted(archive.rglob("*.fits"))
     data = bytearray(paths[0].read_bytes())
     data[-2880 + 200] ^= 1  # of the last tiles

@@ -113,7 +113,7 @@ def test_without_a_sidecar_it_settles_first(site: Site) -> None:
 
 
 def test_one_bad_file_among_many(site: Site) -> None:
-    """D119: cut short, no FITS, flipped bits; each is set aside once, the others go in."""
+    """D119, F44: cut short, no FITS, flipped bits; each is set aside once, the others go in."""
     paths = image(site, locations=("22/0", "22/1", "22/2"))
     cut, other, flipped, *good = paths
     put(site, cut)
@@ -235,7 +235,7 @@ def test_killed_after_a_move_that_nobody_wrote_down(site: Site) -> None:
 
 
 def test_guiders_wait_for_their_exposure(site: Site) -> None:
-    """D118: in the ledger, so that nothing is lost by a restart; the exposure comes, and they go in."""
+    """D118, F38: in the ledger, so that nothing is lost by a restart; the exposure comes, and they go in."""
     guider = site.raws.guider()
     shutil.copyfile(guider, drop_of(site) / guider.name)
     wanted = {"directories": [look(site, settle=0.1)], "guider_wait": 60.0}
@@ -252,7 +252,7 @@ def test_guiders_wait_for_their_exposure(site: Site) -> None:
 
 
 def test_a_guider_whose_exposure_never_comes_is_told(site: Site, heard: Callable[..., Any]) -> None:
-    """D118, D120: its end is an event with its own name."""
+    """D118, D120, F38: its end is an event with its own name."""
     guider = site.raws.guider()
     shutil.copyfile(guider, drop_of(site) / guider.name)
     url, events = heard()

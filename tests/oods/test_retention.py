@@ -213,7 +213,7 @@ def test_killed_after_each_step(site: Site, step: str) -> None:
 
 
 def test_a_file_that_vanished_does_not_stop_the_cleaner(site: Site) -> None:
-    """D121."""
+    """D121, F46."""
     paths = site.image()
     site.ingested(3)
     copied(site, "a", "vault")

@@ -118,7 +118,7 @@ def test_stopped_and_started_again(site: Site) -> None:
 
 
 def test_the_registry_is_locked_for_five_seconds(site: Site) -> None:
-    """D125: files go on becoming ingests meanwhile, and go in when it is free again."""
+    """D125, F42: files go on becoming ingests meanwhile, and go in when it is free again."""
     site.image(1)
     service = site.oods()
     site.ingested(3, service)

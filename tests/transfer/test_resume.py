@@ -78,7 +78,7 @@ def test_a_sender_that_is_killed_half_way(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", ["other", "longer", "link", "directory"])
 def test_what_was_left_is_looked_at(left: str, source: Path, tmp_path: Path) -> None:
-    """A part that is not the beginning of the file is not gone on with, whatever it is."""
+    """F44: a part that is not the beginning of the file is not gone on with, whatever it is."""
     root = tmp_path / "far"
     wanted = job(source, "d/x.fits")
     sender = directory(root)

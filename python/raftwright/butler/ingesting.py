@@ -156,6 +156,11 @@ class Ingester:
         wanted = list(exposures)
         return self._patiently(lambda: without_visits(self._repository, wanted))
 
+    def known(self, dataset_ids: Iterable[str]) -> set[str]:
+        """Those of some ids that the registry has. Raises StorageError."""
+        wanted = list(dataset_ids)
+        return {str(ref.id) for ref in self._patiently(lambda: self._repository.datasets(wanted))}
+
     def close(self) -> None:
         """Closes the repository."""
         self._repository.close()

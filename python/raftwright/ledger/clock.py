@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from raftwright.timescale import TAI_MINUS_UTC
 
-__all__ = ["tai", "waits"]
+__all__ = ["steady", "tai", "waits"]
 
 LONGEST_WAIT = 600.0
 """Seconds that anything may wait for its next try; longer ones are of a clock that was wrong."""
@@ -15,6 +16,14 @@ LONGEST_WAIT = 600.0
 def tai() -> float:
     """Seconds since 1970-01-01T00:00:00 TAI."""
     return time.time() + TAI_MINUS_UTC
+
+
+_BEGAN: Final = (time.time() + TAI_MINUS_UTC, time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def steady() -> float:
+    """TAI of the clock as it went when this process began: who sets it changes no time that is waited."""
+    return _BEGAN[0] + time.clock_gettime(time.CLOCK_BOOTTIME) - _BEGAN[1]
 
 
 def waits(next_try: float, moment: float) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from raftwright.errors import UsageError
-from raftwright.ledger.clock import LONGEST_WAIT, tai
+from raftwright.ledger.clock import LONGEST_WAIT, steady, tai
 from raftwright.ledger.database import Change, Row, Transaction, clean, parts, quoted
 from raftwright.ledger.rows import IngestPlan, IngestRow, dayobs_of
 from raftwright.ledger.states import check, sources_of
@@ -218,7 +218,7 @@ class IngestQueue:
             transaction,
             f"WHERE ingest.repository = ? AND ingest.state = 'waiting' AND {UNDER_WAY}"
             f" AND ingest.next_try <= ? ORDER BY ingest.id{lock}",
-            (repository, tai()),
+            (repository, steady()),
         )
         reason = "its exposure did not come in time"
         move_in(transaction, rows, "failed", reason)
@@ -257,7 +257,7 @@ class IngestQueue:
             if new == "queued" and retry_after > 0:
                 next_try = moment + min(retry_after, LONGEST_WAIT)
             elif new == "waiting":
-                next_try = moment + min(retry_after or _LONGEST_STAY, _LONGEST_STAY)
+                next_try = steady() + min(retry_after or _LONGEST_STAY, _LONGEST_STAY)
             known: dict[str, Any] = {}
             for name, kind in _FACTS.items():
                 value = getattr(row, name) if facts.get(name) is None else facts[name]

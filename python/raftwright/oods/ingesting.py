@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftwright.errors import RaftwrightError
 from raftwright.events.codes import OodsStatus
+from raftwright.oods.lost import queue_lost
+from raftwright.oods.onsite import local_path
 
 if TYPE_CHECKING:
     from raftwright.butler import Incoming, Ingester, Outcome
@@ -32,6 +34,8 @@ _log = logging.getLogger("raftwright.oods")
 
 _LOOK: Final = 1.0
 """Seconds between two looks into the queue when nobody says that something is there."""
+_LONGEST_OUTAGE: Final = 10.0
+"""Seconds between two tries with one file whether the repository is there again, at most."""
 _FINAL: Final = frozenset({"ingested", "failed", "conflict", "unsupported"})
 
 
@@ -64,6 +68,7 @@ class Ingesting:
         self._in_hand: Sequence[IngestRow] = ()
         """Claimed; once they have ended they are among those that are unwritten too."""
         self._outages = 0
+        self._compare = False
         self.trouble = ""
         """Why nothing can be ingested now; empty where all is well."""
         self.under_way: tuple[str, ...] = ()
@@ -80,6 +85,11 @@ class Ingesting:
 
     def wake(self) -> None:
         """There may be something in the queue."""
+        self._wanted.set()
+
+    def compare(self) -> None:
+        """Look whether the repository has all that the ledger has of it."""
+        self._compare = True
         self._wanted.set()
 
     def quiet(self) -> None:
@@ -115,6 +125,8 @@ class Ingesting:
             more = self._active() and not self._quiet.is_set()
             if more and self._ingester is None:
                 more = self._connect()
+            if more and self._compare:
+                more = self._look_for_lost()
             try:
                 rows = self._step(self._most() if more else 0)
             except RaftwrightError as error:
@@ -126,7 +138,7 @@ class Ingesting:
             self._ingest(rows)
             task.beat()
             if self._outages:
-                task.wait(self._pause(self._outages))
+                task.wait(self._outage_pause())
 
     def _most(self) -> int:
         return 1 if self._outages else self._settings().batch  # one file finds out whether it works again
@@ -137,6 +149,21 @@ class Ingesting:
         except RaftwrightError as error:
             self._outage(str(error))
             return False
+        return True
+
+    def _look_for_lost(self) -> bool:
+        assert self._ingester is not None
+        self._compare = False
+        try:
+            queue_lost(self._ledger, self._settings().name, self._ingester)
+        except BaseException as error:
+            self._compare = True
+            if not isinstance(error, RaftwrightError):
+                raise
+            self._outage(str(error))
+            self._close()
+            return False
+        self._worked()
         return True
 
     def _close(self) -> None:
@@ -166,7 +193,7 @@ class Ingesting:
         began = time.monotonic()
         incoming = [
             Incoming(
-                path=row.path,
+                path=self._where(row),
                 obsid=row.obsid,
                 detector=row.detector,
                 kind="guider" if row.kind == "guider" else "raw",
@@ -180,7 +207,7 @@ class Ingesting:
         except RaftwrightError as error:
             self._outage(str(error))
             self._close()
-            after = self._pause(self._outages)
+            after = self._outage_pause()
             self._unwritten = [((row, "queued", str(error)[:2000], after, {}), None) for row in rows]
             return
         except Exception as error:  # a fault of ours must not stop the others: each is tried again, alone
@@ -194,6 +221,11 @@ class Ingesting:
         self._unwritten = [
             (self._end(row, outcome), outcome) for row, outcome in zip(rows, outcomes, strict=True)
         ]
+
+    def _where(self, row: IngestRow) -> str:
+        """The file; in the repository's own store where it was moved there and the registry was lost."""
+        stored = local_path(row.uri) if row.uri and self._settings().transfer_of(row.path) == "move" else ""
+        return stored if stored and not os.path.lexists(row.path) and os.path.isfile(stored) else row.path
 
     def _bring(self, rows: Sequence[IngestRow], incoming: Sequence[Incoming]) -> list[Outcome]:
         """An outcome for each. Raises StorageError."""
@@ -238,6 +270,10 @@ class Ingesting:
         wanted = self._settings()
         whole: float = min(wanted.backoff * 2.0 ** min(max(tries - 1, 0), 30), wanted.longest)
         return whole * random.uniform(0.5, 1.0)
+
+    def _outage_pause(self) -> float:
+        """A repository that was away for long is not kept waiting for as long."""
+        return min(self._pause(self._outages), _LONGEST_OUTAGE)
 
     def _tell(self, done: Sequence[tuple[End, Outcome | None]]) -> None:
         """After it is written down."""

@@ -220,7 +220,7 @@ class Oods(Service):
         if self.visits is not None:
             self.visits.compare()
         if self.ingesting is not None:
-            self.ingesting.wake()
+            self.ingesting.compare()
 
     def _listen(self, task: Task) -> None:
         """Hints of forwarders."""
