@@ -8,9 +8,38 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mirror_stand import Stand, wait_for
+
+
+def test_only_what_was_brought_is_marked_and_removed(stand: Stand) -> None:
+    """Something else that has got the name of a file that is gone is none of the mirror's, and stays."""
+    for name in ("a", "b", "c"):
+        stand.write(name, name.encode() * 100)
+    (stand.source / "link").symlink_to("a")
+    how: dict[str, Any] = {
+        "deleted": "remove-after",
+        "remove_after": 0.5,
+        "gone_after": 0.2,
+        "watch": "always",
+    }
+    with stand.mirror(**how) as mirror:
+        wait_for(stand.same, why=mirror.status)
+        (stand.far / "a").write_bytes(b"somebody's own")
+        (stand.far / "b").unlink()
+        (stand.far / "b").mkdir()
+        (stand.far / "link").unlink()
+        (stand.far / "link").symlink_to("c")
+        for name in ("a", "b", "c", "link"):
+            (stand.source / name).unlink()
+        wait_for(lambda: not (stand.far / "c").exists(), why=mirror.status)
+        wait_for(lambda: not list((stand.far / ".versions").rglob("v1-*")), why=mirror.status)
+        time.sleep(0.5)
+    assert (stand.far / "a").read_bytes() == b"somebody's own"
+    assert (stand.far / "b").is_dir()
+    assert os.readlink(stand.far / "link") == "c"
 
 
 @pytest.mark.parametrize("watch", ["always", "never"])

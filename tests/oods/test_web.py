@@ -209,6 +209,7 @@ def test_a_parameter_that_there_is_not(client: Client) -> None:
         answer = client.get(path)
         assert (answer.status, answer.json["error"]) == (400, True)
         assert "is no parameter" in answer.json["message"]
+    assert client.get("/images?limit=1&limit=2").json["message"] == "limit is given twice; give it once"
     assert client.get("/images/x").json["message"].endswith("write it as MC_O_20261122_000123")
     assert "'R22_S99'" in client.get(f"/images/{OBSID}/R22_S99").json["message"]
     assert "/openapi.json" in client.get("/nothing").json["message"]

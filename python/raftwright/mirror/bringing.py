@@ -249,12 +249,27 @@ class Bringer:
 
     def mark(self, entry: Entry) -> bool:
         """Moves what the far side has of a file that is gone to a version name; False where it is back.
-        Raises NotFoundError too."""
+        Raises NotFoundError too, ConflictError where something else has its name there."""
         with self.hold(entry) as now:
             if now is None or now.state != "gone" or now.far != "there":
                 return False
+            if not self._brought(now):
+                self._manifest.far(now, "")
+                raise ConflictError("another content has this name there, which is left as it is")
             self._set_aside(now, "deleted")
             return True
+
+    def _brought(self, entry: Entry) -> bool:
+        """Whether what has the name there is what this mirror brought. Raises NotFoundError."""
+        kind = self._far.kind(entry.path)
+        if kind == "none":
+            raise NotFoundError(f"{shown(entry.path)}: is not there")
+        if kind == "link":
+            return _sum_of_link(self._far.read_link(entry.path) or "") == entry.crc32c
+        return kind == "file" and self._far.sender.crc32c(entry.path) in (
+            entry.crc32c,
+            *entry.sent.split(),
+        )
 
     def _set_aside(self, entry: Entry, why: str) -> None:
         self._far.move(entry.path, self._wanted(entry, entry.crc32c, entry.far_bytes, why))

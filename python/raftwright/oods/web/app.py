@@ -164,6 +164,8 @@ async def _nothing_unknown(request: Request) -> None:
         if name not in known:
             have = f"there are {', '.join(known)}" if known else "there are none here"
             raise UsageError(f"{name[:64]!a} is no parameter; {have}")
+        if len(request.query_params.getlist(name)) > 1:
+            raise UsageError(f"{name} is given twice; give it once")
 
 
 def _protect(app: FastAPI, web: Web) -> None:
