@@ -10,6 +10,10 @@ import pytest
 from handoff_stand import Site, files_in, mounted, wait_for
 
 from raftwright.backbone.standing import endpoints_of, standing_of, unconfigured
+from raftwright.report.auditing import Options, audit
+from raftwright.report.book import open_book
+from raftwright.report.places import endpoints_of as endpoints_of_configuration
+from raftwright.report.verdicts import What
 
 
 def test_a_mount_that_vanished_is_an_outage(site: Site) -> None:
@@ -128,3 +132,28 @@ def test_an_endpoint_that_is_not_configured_counts_no_more(site: Site) -> None:
     assert endpoints_of(site.ledger, service.settings.endpoints)["far"]["kind"] == ""
     service = site.hand_off(renamed, site.to("near"), replicas=2)
     wait_for(lambda: any("handoff lost far" in one for one in service.problems()))
+
+
+def test_the_audit_says_so_too(site: Site) -> None:
+    """Not that each file was delivered and is not there; and its repair asks for nothing."""
+    site.image(1)
+    service = site.hand_off(site.to("far"))
+    site.delivered("far", count=7)
+
+    def findings() -> dict[What, str]:
+        places = endpoints_of_configuration(service.settings.endpoints)
+        with open_book(site.url) as book:
+            images = list(audit(book, Options(archive=site.root, places=places)))
+        return {
+            finding.what: finding.reason
+            for image in images
+            for finding in image.findings
+            if finding.destination
+        }
+
+    assert findings() == {}
+    shutil.rmtree(site.place("far"))
+    site.place("far")
+    found = findings()
+    assert set(found) == {What.UNREADABLE}
+    assert "is it mounted" in found[What.UNREADABLE]

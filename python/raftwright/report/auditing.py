@@ -18,7 +18,7 @@ from raftwright.ledger.replicas import ENDPOINT
 from raftwright.report.beyond import catalogue_of, compare_daq, not_taken, only_in_daq, split, strangers
 from raftwright.report.book import Book
 from raftwright.report.disk import OnDisk, list_directory, what_is
-from raftwright.report.places import Looked, Place, Watched
+from raftwright.report.places import Looked, Place, Watched, vanished
 from raftwright.report.times import now_tai, span
 from raftwright.report.verdicts import ImageAudit, Verdict, What
 from raftwright.timescale import TAI_MINUS_UTC
@@ -61,7 +61,7 @@ def audit(book: Book, options: Options, *, now: float | None = None) -> Iterator
     at = now_tai() if now is None else now
     known: dict[int, dict[tuple[str, str], set[int]]] = {}
     catalogue = catalogue_of(options)
-    places = {place.name: Watched(place) for place in options.places}
+    places = {place.name: Watched(place, vanished(book, place)) for place in options.places}
     with ThreadPoolExecutor(options.threads) as pool:
         for page in _pages(book, options):
             for image in _Auditor(book, options, at, page, pool, places).look():

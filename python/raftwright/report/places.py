@@ -13,13 +13,17 @@ from raftwright.ledger.replicas import ENDPOINT
 if TYPE_CHECKING:
     from raftwright.archiver.settings import Destination
     from raftwright.backbone.settings import Endpoint
+    from raftwright.report.book import Book
     from raftwright.transfer import place as transfer
 
-__all__ = ["Looked", "Place", "Watched", "endpoints_of", "places_of", "read_place"]
+__all__ = ["Looked", "Place", "Watched", "endpoints_of", "places_of", "read_place", "vanished"]
 
 T = TypeVar("T")
 
 _PATIENCE: Final = 3
+_KNOWN: Final = (
+    "SELECT target FROM replica WHERE endpoint = ? AND state = 'verified' ORDER BY checked_tai {} LIMIT 4"
+)
 
 
 class Place(Protocol):
@@ -33,6 +37,10 @@ class Place(Protocol):
 
     def crc32c(self, target: str) -> str | None:
         """Sum of what is under a name, read anew; None where that is not offered. Raises StorageError."""
+        ...
+
+    def has(self, target: str) -> bool:
+        """Whether anything has a name there, or it is a directory. Raises StorageError."""
         ...
 
     def instruments(self) -> frozenset[str]:
@@ -57,6 +65,9 @@ class SenderPlace:
 
     def crc32c(self, target: str) -> str | None:
         return self._sender.crc32c(target)
+
+    def has(self, target: str) -> bool:
+        return self._sender.has(target)
 
     def instruments(self) -> frozenset[str]:
         return self._instruments
@@ -87,12 +98,13 @@ def read_place(text: str) -> Place:
 
 
 class Watched:
-    """A destination that may be away: who fails three times in a row is not asked again in this run."""
+    """A destination that may be away: who fails three times in a row is not asked again in this run. One
+    that is not what it was (`vanished`) is never asked."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, vanished: RaftwrightError | None = None) -> None:
         self.place = place
-        self._failed = 0
-        self._said: RaftwrightError | None = None
+        self._failed = _PATIENCE if vanished is not None else 0
+        self._said = vanished
 
     def sizes(self, folder: str) -> Mapping[str, int]:
         """As the place's own. Raises what that raises."""
@@ -143,3 +155,21 @@ class Looked:
         for folder, files in self._folders.items():
             found += [path for name in files if (path := posixpath.join(folder, name)) not in named]
         return sorted(found)
+
+
+def vanished(book: Book, place: Place) -> RaftwrightError | None:
+    """Why an endpoint is not the place that it was: nothing is found of what was verified there, as where a
+    mount went and left its directory. None where it is."""
+    if not place.name.startswith(ENDPOINT):
+        return None
+    name = place.name.removeprefix(ENDPOINT)
+    known = {row[0] for order in ("ASC", "DESC") for row in book.all(_KNOWN.format(order), name)}
+    try:
+        for target in known:
+            above = posixpath.dirname(target)
+            if place.has(target) or (above and place.has(above)):
+                return None
+    except RaftwrightError as error:
+        return error
+    said = "has nothing of what was verified there; is it mounted?"
+    return StorageError(2, said, f"endpoint {name}") if known else None
