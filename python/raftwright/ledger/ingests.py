@@ -61,13 +61,22 @@ class Ingests(IngestQueue):
     def held(
         self, repository: str, by: Literal["observed", "ingested"], before_tai: float
     ) -> list[tuple[IngestRow, str]]:
-        """What `oldest` leaves out because it is pinned or tagged, and what keeps it. This looks at all files
-        of a repository. Raises UsageError."""
+        """What `oldest` leaves out because it is pinned or tagged, oldest first, and what keeps it. Raises
+        UsageError."""
         column = _age(by)
         rows = self._select(
-            "WHERE ingest.repository = ? AND ingest.state = 'ingested' AND"
-            f" {column} < ? AND (ingest.pinned <> 0 OR NOT {_UNTAGGED}) ORDER BY {column}, ingest.id",
+            "WHERE ingest.repository = ? AND ingest.state = 'ingested' AND ingest.pinned = 1"
+            f" AND {column} < ?",
             (repository, before_tai),
+        )
+        rows += self._select(  # by way of the tags, however many files there are
+            "WHERE ingest.image_id IN (SELECT image_id FROM tag) AND ingest.repository || '' = ?"
+            f" AND ingest.state || '' = 'ingested' AND ingest.pinned = 0 AND {column} < ?"
+            f" AND NOT {_UNTAGGED}",
+            (repository, before_tai),
+        )
+        rows.sort(
+            key=lambda row: ((row.observed_tai if by == "observed" else row.ingested_tai) or 0.0, row.id)
         )
         why = self.kept(rows)
         return [(row, why[row.id]) for row in rows if row.id in why]
@@ -85,16 +94,26 @@ class Ingests(IngestQueue):
             (repository, limit),
         )
 
-    def removed(self, rows: Iterable[IngestRow], reason: str = "") -> list[IngestRow]:
-        """The last step: they are in the repository no more, nor are their files."""
-        return self._step(rows, "removed", reason, "ingest.state = 'leaving'")
+    def removed(
+        self, rows: Iterable[IngestRow], reason: str = "", *, instead: Iterable[IngestRow] = ()
+    ) -> list[IngestRow]:
+        """The last step: they are in the repository no more, nor are their files. `instead`: other files of
+        the same datasets, which stay and are ingested once more; queued in the same commit."""
+        return self._step(rows, "removed", reason, "ingest.state = 'leaving'", instead)
 
     def unleave(self, rows: Iterable[IngestRow], reason: str = "") -> list[IngestRow]:
         """They stay after all, and are whole."""
         return self._step(rows, "ingested", reason, "ingest.state = 'leaving'")
 
-    def _step(self, rows: Iterable[IngestRow], new: str, reason: str, where: str) -> list[IngestRow]:
-        listed = list(rows)
+    def _step(
+        self,
+        rows: Iterable[IngestRow],
+        new: str,
+        reason: str,
+        where: str,
+        instead: Iterable[IngestRow] = (),
+    ) -> list[IngestRow]:
+        listed, others = list(rows), sorted({row.id for row in instead})
 
         def work(transaction: Transaction) -> list[IngestRow]:
             done: list[IngestRow] = []
@@ -106,6 +125,11 @@ class Ingests(IngestQueue):
                 found = select_in(transaction, f"WHERE {where} AND {among} ORDER BY ingest.id{lock}", values)
                 move_in(transaction, found, new, reason)
                 done += found
+            for part in parts(others):
+                among, values = transaction.among("ingest.id", part)
+                where_there = f"WHERE ingest.state = 'ingested' AND {among} ORDER BY ingest.id{lock}"
+                there = select_in(transaction, where_there, values)
+                move_in(transaction, there, "queued", "the file that was read of it has left")
             return done
 
         return self._database.change(work)

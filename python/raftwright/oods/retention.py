@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from raftwright.errors import StorageError
 from raftwright.ledger import tai
-from raftwright.oods.onsite import beside, frees_nothing, in_place, stands, strange
+from raftwright.oods.onsite import (
+    beside,
+    frees_nothing,
+    in_place,
+    local_path,
+    other_name,
+    stands,
+    strange,
+)
 
 if TYPE_CHECKING:
     from raftwright.butler import Repository
@@ -103,7 +111,7 @@ class Chooser:
     ) -> Choice:
         """What is to leave now; `space` and `now` (TAI) for those who ask what would be. No more than `most`
         and a page of it: then there may be more, and what is lacking is not told. With `held` it tells of
-        what is pinned or tagged too, for which it has to look at all files.
+        what is pinned or tagged too.
 
         Raises StorageError.
         """
@@ -219,7 +227,9 @@ class Chooser:
         for page in self._pages(self._rules.by, at):
             mine = [row for row in page if row.id not in chosen and row.id not in looked]
             for row, hindrance in self.hindered(mine):
-                hindrance = hindrance or (frees_nothing(row, need.disk) if need.disk else "")
+                if not hindrance and need.disk:
+                    going = row.path if self.file_goes(row) else local_path(row.uri or row.path)
+                    hindrance = frees_nothing(going, need.disk)
                 if hindrance:
                     choice.keep(row, hindrance)
                 elif left > 0:
@@ -254,8 +264,21 @@ class Chooser:
             elif row.id in unknown:
                 said.append((row, "a sidecar stands beside it that the ledger does not know"))
             else:
-                said.append((row, strange(row) if in_place(row) else ""))
+                said.append((row, strange(row) if self.file_goes(row) else ""))
         return said
+
+    def file_goes(self, row: IngestRow) -> bool:
+        """Whether the file goes from where it was found: the repository reads it there, or would, did it not
+        read the same content, or a newer version, from elsewhere. Files that it has in its own store are
+        copies of what stays."""
+        if in_place(row):
+            return True
+        return (
+            row.path.startswith("/")
+            and self._settings.transfer_of(row.path) == "direct"
+            and not self._repository.owns(row.uri)
+            and not other_name(row)
+        )
 
     def _lacks(self) -> str:
         rules = self._rules
@@ -295,7 +318,7 @@ class Chooser:
         """Numbers of those that have a sidecar on the disk of which the ledger knows nothing, so no copy."""
         if not self._protected:
             return set()
-        there = {path: row.id for row in rows if in_place(row) for path in beside(row.path)}
+        there = {path: row.id for row in rows if self.file_goes(row) for path in beside(row.path)}
         listed, known = sorted(there), set()
         for begin in range(0, len(listed), 400):
             some = listed[begin : begin + 400]
