@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from raftwright.errors import RaftwrightError, StorageError, UsageError
+from raftwright.errors import NotFoundError, RaftwrightError, StorageError, UsageError
 from raftwright.ledger.replicas import ENDPOINT
 
 if TYPE_CHECKING:
@@ -171,5 +171,4 @@ def vanished(book: Book, place: Place) -> RaftwrightError | None:
                 return None
     except RaftwrightError as error:
         return error
-    said = "has nothing of what was verified there; is it mounted?"
-    return StorageError(2, said, f"endpoint {name}") if known else None
+    return NotFoundError("nothing of what was verified is there; is it mounted?") if known else None
