@@ -20,6 +20,7 @@ from raftwright.errors import FormatError
 from raftwright.ledger import IngestRow, Ledger, open_ledger, tai
 from raftwright.ledger.rebuilding import rebuild
 from raftwright.oods import Oods, Places, leaving, retention
+from raftwright.oods.inputs import Directory
 from raftwright.oods.leaving import Leaving
 from raftwright.oods.retention import Choice, Chooser, Space
 from raftwright.oods.settings import Retention, Rule, Settings
@@ -43,7 +44,7 @@ def removed(site: Site, rules: Retention, **more: Any) -> list[IngestRow]:
     with open_repository(site.repo, writeable=True) as repository:
         chooser = Chooser(site.ledger, settings(site, rules, **more), repository)
         choice = chooser.choose()
-        leave = Leaving(site.ledger, "oods", repository, chooser.hindered, empty_directories=True)
+        leave = Leaving(site.ledger, "oods", repository, chooser, empty_directories=True)
         return leave.remove([row for row, _ in choice.going], "old")
 
 
@@ -52,7 +53,7 @@ def leaver(
 ) -> Leaving:
     known = ledger or site.ledger
     chooser = Chooser(known, settings(site, rules), repository)
-    return Leaving(known, "oods", repository, chooser.hindered, empty_directories=True)
+    return Leaving(known, "oods", repository, chooser, empty_directories=True)
 
 
 def copied(site: Site, *endpoints: str, images: Sequence[int] | None = None) -> None:
@@ -359,6 +360,82 @@ def test_an_older_version_leaves_alone(site: Site) -> None:
     assert row.dataset_id in datasets(site)
 
 
+FREE = Retention(rules=[Rule(older_than=0.001, by="ingested")], copies=0, unprotected=True)
+
+
+def twice(site: Site) -> tuple[list[Path], list[Path]]:
+    """Three raws of the archive, and copies of them in a directory, found after them; both `direct`."""
+    paths = site.image()
+    drop = site.path / "drop"
+    shutil.copytree(paths[0].parent, drop)
+    service = site.oods()
+    site.ingested(3, service)
+    service.stop()
+    service = site.oods(directories=[Directory(path=str(drop), settle=0.1)])
+    site.ingested(6, service)
+    service.stop()
+    rows = site.rows("ingested")
+    assert len({row.dataset_id for row in rows}) == 3
+    return paths, [drop / path.name for path in paths]
+
+
+def test_a_file_that_came_twice_leaves_twice(site: Site) -> None:
+    """What is `removed` is not there any more, whichever of the two the repository read."""
+    paths, others = twice(site)
+    assert len(chosen(site, FREE).going) == 6
+    assert len(removed(site, FREE)) == 6
+    assert not any(path.exists() or path.with_suffix(".json").exists() for path in (*paths, *others))
+    assert {row.state for row in site.rows()} == {"removed"}
+    assert datasets(site) == set()
+
+
+def test_of_a_file_that_came_twice_one_stays(site: Site) -> None:
+    """Of the copy nothing is known elsewhere: it stays, and the repository reads it from then on, also where
+    whoever removed the other died before that was written down."""
+    paths, others = twice(site)
+    copied(site, "a", "vault")
+    assert len(removed(site, OLD)) == 3
+    assert not any(path.exists() for path in paths)
+    assert {row.path for row in site.rows("queued")} == {str(path) for path in others}
+    rows = site.ingested(3)
+    assert {(row.path, row.uri) for row in rows} == {(str(path), f"file://{path}") for path in others}
+    assert datasets(site) == {row.dataset_id for row in rows}
+    consistent(site)
+    assert chosen(site, OLD).going == []
+
+
+def test_killed_while_one_of_two_leaves(site: Site) -> None:
+    paths, others = twice(site)
+    copied(site, "a", "vault")
+    first = [row for row in site.rows("ingested") if row.path in {str(path) for path in paths}]
+    with open_repository(site.repo, writeable=True) as repository:
+        site.ledger.ingests.leave(first, "old")
+        refs = repository.datasets([row.dataset_id for row in first])
+        repository.remove(refs, at=repository.uris(refs))
+        leaver(site, repository).resume()
+    assert {row.state for row in site.rows() if row.id in {row.id for row in first}} == {"removed"}
+    rows = site.ingested(3)
+    assert {row.path for row in rows} == {str(path) for path in others}
+    consistent(site)
+
+
+def test_another_way_to_write_a_path_is_no_other_file(site: Site) -> None:
+    """A directory that leads to the archive: what is pinned there is not taken away under its other name."""
+    site.image()
+    rows = site.ingested(3)
+    site.started.pop().stop()
+    link = site.path / "link"
+    link.symlink_to(site.raws.root)
+    site.ingested(6, site.oods(directories=[Directory(path=str(link), settle=0.1)]))
+    site.ledger.ingests.pin("for a paper", repository="oods", ids=[row.id for row in rows])
+    for row in site.rows("ingested"):
+        if row.path.startswith(str(link)):
+            site.ledger.ingests.unpin(repository="oods", ids=[row.id])
+    assert len(removed(site, FREE)) == 3
+    assert all(Path(row.path).is_file() for row in rows)
+    assert datasets(site) == {row.dataset_id for row in rows}
+
+
 def test_a_newer_file_that_comes_while_the_older_leaves(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dataset has the newer file by then: it stays in the registry."""
     old, *_ = site.image()
@@ -515,7 +592,7 @@ def test_another_repository_reads_the_same_file(site: Site, empty_repo: Path) ->
     assert all(path.is_file() for path in paths)
     with open_repository(other, writeable=True) as repository:
         chooser = Chooser(site.ledger, settings(site, OLD, name="second"), repository)
-        leave = Leaving(site.ledger, "second", repository, chooser.hindered, empty_directories=True)
+        leave = Leaving(site.ledger, "second", repository, chooser, empty_directories=True)
         assert len(leave.remove([row for row, _ in chooser.choose().going], "old")) == len(rows)
     assert not any(path.exists() for path in paths)
     consistent(site)

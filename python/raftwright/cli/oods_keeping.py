@@ -63,7 +63,7 @@ def retention(
             opened,
             settings.name,
             repository,
-            chooser.hindered,
+            chooser,
             empty_directories=settings.retention.empty_directories,
         )
         if dry_run:
@@ -73,8 +73,7 @@ def retention(
             with leaving.alone():
                 leaving.resume()
                 choice = chooser.choose()
-                for why in dict.fromkeys(reason for _, reason in choice.going):
-                    left += leaving.remove([row for row, reason in choice.going if reason == why], why)
+                left = [row for some in leaving.remove_all(choice.going) for row in some]
     _tell(choice, None if dry_run else left, everything=everything)
     full = choice.lacking > 0
     faults = full or bool(leaving.trouble)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from raftwright.butler import Repository
     from raftwright.ledger import Ledger
     from raftwright.ledger.rows import IngestRow
+    from raftwright.oods.retention import Chooser
 
 __all__ = ["BATCH", "Leaving"]
 
@@ -26,22 +27,21 @@ BATCH: Final = 200
 
 
 class Leaving:
-    """Removes what was chosen, and ends what somebody began who died. `hindered` gives each with what keeps
-    it (`Chooser.hindered`)."""
+    """Removes what was chosen by `chooser`, which is asked again, and ends what somebody began who died."""
 
     def __init__(
         self,
         ledger: Ledger,
         name: str,
         repository: Repository,
-        hindered: Callable[[Sequence[IngestRow]], list[tuple[IngestRow, str]]],
+        chooser: Chooser,
         *,
         empty_directories: bool,
     ) -> None:
         self._ledger = ledger
         self._name = name
         self._repository = repository
-        self._hindered = hindered
+        self._chooser = chooser
         self._empty_directories = empty_directories
         self.stuck: dict[int, str] = {}
         """Why ingests that are marked could not be ended now, by number; they are tried again."""
@@ -62,11 +62,23 @@ class Leaving:
     def remove(self, rows: Sequence[IngestRow], reason: str) -> list[IngestRow]:
         """Those that left; one that was pinned, tagged or taken meanwhile stays, and so does one whose copies
         are not known any more. Raises StorageError."""
-        gone: list[IngestRow] = []
-        for begin in range(0, len(rows), BATCH):
-            marked = self._ledger.ingests.leave(rows[begin : begin + BATCH], reason)
-            gone += self._end(marked, reason)
-        return gone
+        return [row for gone in self.remove_all([(row, reason) for row in rows]) for row in gone]
+
+    def remove_all(self, going: Iterable[tuple[IngestRow, str]]) -> Iterator[list[IngestRow]]:
+        """The same, each for its reason: gives those of each batch when they have left. Files of one dataset
+        leave together, so that none of them is ingested anew on the way."""
+        of_reason: dict[str, list[list[IngestRow]]] = {}
+        of_dataset: dict[str, list[IngestRow]] = {}
+        for row, why in going:
+            some = of_dataset.get(row.dataset_id) if row.dataset_id else None
+            if some is None:
+                some = of_dataset[row.dataset_id] = []
+                of_reason.setdefault(why, []).append(some)
+            some.append(row)
+        for why, datasets in of_reason.items():
+            for begin in range(0, len(datasets), BATCH):
+                rows = [row for some in datasets[begin : begin + BATCH] for row in some]
+                yield self._end(self._ledger.ingests.leave(rows, why), why)
 
     def resume(self) -> int:
         """Ends what was marked by somebody who died; how many left. What cannot be ended is `stuck`. Raises
@@ -112,20 +124,30 @@ class Leaving:
                 self.stuck[row.id] = f"{row.path}: another repository is letting go of it too"
             elif (
                 row.id in shared
-                or not in_place(row)
+                or not self._chooser.file_goes(row)
                 or self._repository.owns(row.uri)
                 or self._delete(row, reason)
             ):
                 ended.append(row)
-        self._ledger.ingests.removed(ended, reason)
+        self._ledger.ingests.removed(ended, reason, instead=self._instead(ended, theirs - left))
         return ended
+
+    def _instead(self, ended: Sequence[IngestRow], gone: set[str]) -> list[IngestRow]:
+        """Other files of datasets that are gone: what stays is what the repository has from now on."""
+        mine = {row.id for row in ended}
+        return [
+            other
+            for image_id in sorted({row.image_id for row in ended if row.image_id})
+            for other in self._ledger.ingests.of(image_id, self._name)
+            if other.id not in mine and other.state == "ingested" and other.dataset_id in gone
+        ]
 
     def _kept_back(self, rows: Sequence[IngestRow]) -> list[IngestRow]:
         """Those that may go still; the others go back to where they were."""
         free: list[IngestRow] = []
         back: dict[str, list[IngestRow]] = {}
-        for row, why in self._hindered(rows):
-            if not why or (in_place(row) and not os.path.lexists(row.path)):
+        for row, why in self._chooser.hindered(rows):
+            if not why or (self._chooser.file_goes(row) and not os.path.lexists(row.path)):
                 free.append(row)  # or its file is gone already
             else:
                 back.setdefault(why, []).append(row)

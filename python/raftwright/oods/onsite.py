@@ -18,7 +18,7 @@ from raftwright.timescale import TAI_MINUS_UTC
 if TYPE_CHECKING:
     from raftwright.ledger.rows import IngestRow
 
-__all__ = ["beside", "frees_nothing", "in_place", "local_path", "stands", "strange"]
+__all__ = ["beside", "frees_nothing", "in_place", "local_path", "other_name", "stands", "strange"]
 
 
 def local_path(uri: str) -> str:
@@ -32,6 +32,20 @@ def local_path(uri: str) -> str:
 def in_place(row: IngestRow) -> bool:
     """Whether the repository reads it from where it was found."""
     return row.path.startswith("/") and local_path(row.uri or row.path) == row.path
+
+
+def other_name(row: IngestRow) -> bool:
+    """Whether its path is but another way to write that of the file that the repository reads."""
+    there = local_path(row.uri)
+    if not there or there == row.path:
+        return False
+    if os.path.realpath(there) == os.path.realpath(row.path):
+        return True
+    try:
+        one, other = os.stat(row.path), os.stat(there)
+    except OSError:
+        return False
+    return os.path.samestat(one, other) and one.st_nlink == 1  # mounted twice
 
 
 def beside(path: str) -> list[str]:
@@ -76,10 +90,10 @@ def strange(row: IngestRow) -> str:
     return ""
 
 
-def frees_nothing(row: IngestRow, disk: str) -> str:
-    """Why its removal makes no room on the file system of a directory; empty where it does."""
+def frees_nothing(path: str, disk: str) -> str:
+    """Why the removal of a file makes no room on the file system of a directory; empty where it does."""
     try:
-        found, there = os.lstat(local_path(row.uri or row.path)), os.stat(disk)
+        found, there = os.lstat(path), os.stat(disk)
     except OSError:
         return ""
     if found.st_dev != there.st_dev:

@@ -273,7 +273,7 @@ class Oods(Service):
                 self.ledger,
                 self.settings.name,
                 repository,
-                chooser.hindered,
+                chooser,
                 empty_directories=self.settings.retention.empty_directories,
             )
             with leaving.alone():
@@ -300,18 +300,13 @@ class Oods(Service):
 
     def _let_go(self, leaving: Leaving, going: Sequence[tuple[IngestRow, str]], task: Task) -> int:
         """Removes what was chosen, until it is to stop; how many went."""
-        from raftwright.oods.leaving import BATCH
-
         gone = 0
-        for begin in range(0, len(going), BATCH):
+        for left in leaving.remove_all(going):
+            gone += len(left)
+            self._removed.add(len(left))
+            task.beat()
             if task.stopping.is_set() or not self.active:
                 break
-            some = going[begin : begin + BATCH]
-            for why in dict.fromkeys(reason for _, reason in some):
-                left = leaving.remove([row for row, reason in some if reason == why], why)
-                gone += len(left)
-                self._removed.add(len(left))
-            task.beat()
         return gone
 
     # -- what it tells
