@@ -26,6 +26,7 @@ from raftwright.butler import (
     Repository,
     make_repository,
 )
+from raftwright.butler.reading import as_box
 from raftwright.errors import FormatError, NotFoundError, UsageError
 from raftwright.rawfile import open_raw
 
@@ -137,6 +138,23 @@ def test_parameters_that_cannot_be_meant(
         causes.append(type(one))
         one = one.__cause__ or one.__context__
     assert error in causes
+
+
+@pytest.mark.parametrize(
+    "box", [np.array([10, 4, 100, 20]), [np.int64(10), 4, np.uint8(100), 20], (10, 4, 100, 20)]
+)
+def test_a_box_of_whole_numbers_of_any_kind(box: Any) -> None:
+    """As they come out of NumPy."""
+    assert as_box(box) == (10, 4, 100, 20)
+    assert {type(part) for part in as_box(box)} == {int}
+
+
+@pytest.mark.parametrize(
+    "box", [{1, 2, 3, 4}, {0: 1}, (0, 0, 1.0, 1), (True, 0, 1, 1), None, 5, (0, 0, 1, 1, 1), np.zeros(4)]
+)
+def test_what_is_no_box(box: Any) -> None:
+    with pytest.raises(UsageError, match="is no bbox"):
+        as_box(box)
 
 
 def test_a_plain_butler_in_another_process_reads_it(archive: Raws, opened: Open, repo: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -133,11 +135,19 @@ def as_box(value: object) -> Box:
     if all(hasattr(value, name) for name in ("getBeginX", "getBeginY", "getWidth", "getHeight")):
         box: Any = value
         value = (box.getBeginX(), box.getBeginY(), box.getWidth(), box.getHeight())
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == 4:
-        numbers = [int(part) for part in value if isinstance(part, int) and not isinstance(part, bool)]
+    with contextlib.suppress(TypeError):  # whole numbers of any kind, NumPy's too
+        given: Any = () if isinstance(value, str | bytes | Mapping | set) else value
+        numbers = [_whole(part) for part in given]
         if len(numbers) == 4 and min(numbers[:2]) >= 0 and min(numbers[2:]) >= 1:
             return numbers[0], numbers[1], numbers[2], numbers[3]
     raise UsageError(f"{str(value)[:60]!r} is no bbox; give (x, y, width, height) in pixels, counted from 0")
+
+
+def _whole(part: Any) -> int:
+    """Raises TypeError."""
+    if isinstance(part, bool):
+        raise TypeError
+    return operator.index(part)
 
 
 def _cut(pixels: NDArray[Any], box: Box, where: str) -> NDArray[Any]:
