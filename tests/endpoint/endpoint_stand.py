@@ -102,6 +102,7 @@ class Stand:
             os.path.relpath(os.path.join(directory, name), self.buffer)
             for directory, _, names in os.walk(self.buffer)  # which minds no directory that goes meanwhile
             for name in names
+            if name != ".raftwright-storage"
         ]
 
     def close(self) -> None:

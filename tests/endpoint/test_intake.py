@@ -319,6 +319,36 @@ def test_a_storage_that_is_not_mounted_is_not_written_to(stand: Stand) -> None:
     assert stand.buffer.is_dir()
 
 
+def test_a_storage_whose_mount_vanished_is_not_written_to(stand: Stand) -> None:
+    """Its directory is there, empty: what came would be on another disk, and hidden once it is back."""
+    endpoint = stand.start(settle=0.0)
+    stand.hand_over("a.json", b"[1]")
+    wait_for(lambda: "a.json" in stand.stored())
+    away = stand.path / "away"
+    stand.storage.rename(away)
+    stand.storage.mkdir()
+    stand.hand_over("b.json", b"[2]")
+    wait_for(lambda: any("mount it" in one for one in endpoint.problems()))
+    assert not list(stand.storage.iterdir())
+    endpoint.stop(5.0)
+    with pytest.raises(StorageError, match="not the storage that files of this buffer went to"):
+        stand.start(settle=0.0)
+    assert not list(stand.storage.iterdir())
+    assert stand.in_buffer().count("b.json") == 1
+    stand.storage.rmdir()
+    away.rename(stand.storage)
+    stand.start(settle=0.0)
+    wait_for(lambda: "b.json" in stand.stored())
+    stand.started[-1].stop(5.0)
+    # Another one, and that is meant.
+    stand.storage.rename(away)
+    stand.storage.mkdir()
+    (stand.buffer / ".raftwright-storage").unlink()
+    stand.hand_over("c.json", b"[3]")
+    stand.start(settle=0.0)
+    wait_for(lambda: list(stand.stored()) == ["c.json"])
+
+
 def test_only_one_takes_in(stand: Stand) -> None:
     first = stand.start(NULL, settle=0)
     second = stand.start(NULL, settle=0)

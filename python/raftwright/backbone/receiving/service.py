@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from raftwright.backbone.receiving.bell import Bell
 from raftwright.backbone.receiving.ingesting import Ingester
 from raftwright.backbone.receiving.intake import Intake, Taken
+from raftwright.backbone.receiving.mounting import Mount
 from raftwright.backbone.receiving.plugins import Item, Plugin, Result, Where, make_plugin
 from raftwright.backbone.receiving.register import LEASE, Register
 from raftwright.backbone.receiving.settings import Ingest, Settings
@@ -86,6 +87,8 @@ class Endpoint(Service):
                 raise StorageError(
                     2, f"there is no such {key}; make it, or mount what belongs there", directory
                 )
+        self._mount = Mount(Path(settings.buffer), Path(settings.storage))
+        self._mount.make_sure()  # before anything is made there
         plugins = [(each, self._plugin(each)) for each in settings.ingest for _ in range(each.threads)]
         self.register = Register(settings.register_path, settings.storage, lease=self._lease)
         for each in settings.ingest:
@@ -203,6 +206,7 @@ class Endpoint(Service):
         if not self.intake.acquire():
             self._has_looked = True  # another process has the buffer; ingesting goes on here as well
             return []
+        self._mount.make_sure()
         now = time.monotonic()
         done = []
         self._odd_now = {}

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from raftwright.backbone.receiving.lists import SUFFIX, Promise, read_list
+from raftwright.backbone.receiving.mounting import KNOWN
 from raftwright.errors import RaftwrightError
 
 __all__ = ["TAKING", "Candidate", "Lookout", "being_written"]
@@ -210,7 +211,7 @@ class Lookout:
                 name = ""
             if name and any(fnmatch.fnmatchcase(name, pattern) for pattern in self._exclude):
                 continue
-            if not above and entry.name == os.fsencode(TAKING):
+            if not above and name in (TAKING, KNOWN):
                 continue
             relative = os.path.relpath(entry.path, os.fsencode(self._root))
             try:
