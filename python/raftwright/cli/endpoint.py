@@ -239,9 +239,7 @@ def rerun(
 def backfill(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="PATH", help="Below the storage; all of it by default.", show_default=False
-        ),
+        typer.Argument(metavar="PATH", help="Below the storage; all of it by default.", show_default=False),
     ] = None,
     config: ConfigOption = None,
     storage: StorageOption = None,
