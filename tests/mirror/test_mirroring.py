@@ -147,6 +147,17 @@ def test_content_that_changes_in_place_without_notices(stand: Stand) -> None:
     assert stand.versions()["a/in-place"] == [b"one", b"two"]
 
 
+def test_what_changed_just_before_the_first_pass_is_looked_at_too(stand: Stand) -> None:
+    """It is as likely to change in place as what changed just after it."""
+    path = stand.write("a/fresh", b"one")
+    with stand.mirror(watch="never", hot=60.0, full=600.0) as mirror:
+        wait_for(stand.same, why=mirror.status)
+        with path.open("r+b") as stream:
+            stream.write(b"two")
+        wait_for(stand.same, why=mirror.status)
+    assert stand.versions() == {"a/fresh": [b"one"]}
+
+
 def test_same_size_and_times_but_another_content(stand: Stand) -> None:
     """Who sets the times back is given away by the time of the change itself."""
     path = stand.write("a.fits", b"AAAA")

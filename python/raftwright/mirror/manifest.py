@@ -247,7 +247,9 @@ class Manifest:
         return entry_of(rows[0]) if rows else None
 
     def found(self, directory: int, name: str, facts: Facts, due: float, priority: int) -> None:
-        """A name that was not there before."""
+        """A name that was not there before. Where a first pass found it, its own time says how long ago it
+        has changed: of no consequence but for whether it is looked at in quick passes."""
+        age = max(0.0, time.time() - facts.ctime * 1e-9) if priority else 0.0
         with self.transaction() as run:
             run(
                 "INSERT INTO entry(directory, name, kind, inode, bytes, mtime, ctime, state, priority,"
@@ -255,7 +257,7 @@ class Manifest:
                 " found_tai) VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', ?, ?, ?, ?)",
                 (
                     *(directory, os.fsencode(name), *facts, priority, due),
-                    *(-1e18 if priority else self.lived, tai()),
+                    *(self.lived - age, tai()),
                 ),
             )
 
