@@ -69,6 +69,8 @@ _EndpointOption = Annotated[
     typer.Option("--endpoint", metavar="NAME", help="Only this one; may be repeated.", show_default=False),
 ]
 _SHOWN = 20
+_MOST_LISTED = 100_000
+"""Files of an endpoint."""
 
 
 @app.command("run", short_help="Bring files there, verify them, read them again.")
@@ -203,7 +205,7 @@ def plan(
             console.say(f"{count(number, 'file')} queued")
             console.answer("ok", Exit.OK, {"queued": number})
             return
-        listed = planner.lacking(100_000)
+        listed = planner.lacking(_MOST_LISTED)
     sums: dict[str, list[int]] = {one.name: [0, 0] for one in settings.endpoints}
     for one, file, _ in listed:
         sums[one.name][0] += 1
@@ -212,7 +214,11 @@ def plan(
     console.say(*(f"  {one.name}: {file.path} -> {target}" for one, file, target in listed[:_SHOWN]))
     if len(listed) > _SHOWN:
         console.say(f"  and {len(listed) - _SHOWN} more")
+    whole = all(n < _MOST_LISTED for n, _ in sums.values())
+    if not whole:
+        console.say(f"no more than {_MOST_LISTED:,} files of an endpoint are counted here")
     content = {
+        "whole": whole,
         "endpoints": {name: {"files": n, "bytes": octets} for name, (n, octets) in sums.items()},
         "files": [
             {"endpoint": one.name, "path": file.path, "target": target, "bytes": file.bytes}
