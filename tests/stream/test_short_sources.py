@@ -49,7 +49,7 @@ def fetch_all(
     with NetworkStore(server.endpoint) as far, Receiver(far, chunk_bytes=1024, credit=8192) as receiver:
         deadline = time.monotonic() + seconds
         for end in ENDS:
-            info = store.make(end, registers=SMALL).source(PLACE).base
+            info = store.all[f"CC_S_20261122_{end:06d}"].source(PLACE).base
             registers = info.registers
             layout = CAMERA.board(PLACE).layout
             readout = _core.Readout(layout, registers.width, registers.height)
@@ -86,7 +86,7 @@ def check(fetch: Fetch, end: int, data: bytes) -> None:
 
 def held(live: HandStore) -> None:
     for end in ENDS:
-        image = live.make(end, registers=SMALL)
+        image = live.make(end, registers=SMALL, locations=[PLACE], rafts=None)
         image.hold(end)
         live.all[image.base.name] = image
 
@@ -106,7 +106,7 @@ def test_a_source_that_stands_still_at_any_byte_is_timed_out(serve: Serve) -> No
     """F26: it says nothing."""
     store = HandStore()
     held(store)
-    for end, fetch in fetch_all(serve(store), store, 4.0).items():
+    for end, fetch in fetch_all(serve(store), store, 5.0).items():
         assert fetch.outcome == "timed-out", end
         check(fetch, end, store.all[fetch.image].source(PLACE).data)
 
@@ -116,6 +116,6 @@ def test_a_server_that_dies_at_any_byte_leaves_it_timed_out(serve: Serve) -> Non
     store = HandStore()
     held(store)
     server = serve(store)
-    for end, fetch in fetch_all(server, store, 5.0, server.stop).items():
+    for end, fetch in fetch_all(server, store, 6.0, server.stop).items():
         assert fetch.outcome == "timed-out", end
         check(fetch, end, store.all[fetch.image].source(PLACE).data)
