@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import random
 import select
 import subprocess
@@ -100,6 +101,7 @@ class _Relay:
     def __init__(self, rtt: float, loss: float, seed: int) -> None:
         self._half, self._rtt, self._loss = rtt / 2, rtt, loss
         self._chance = random.Random(seed)
+        self._left = self._gap()
         self._open = asyncio.Event()
         self._open.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -186,11 +188,16 @@ class _Relay:
     def _due(self, size: int) -> float:
         """When so many bytes that leave now are at the other end."""
         due = time.monotonic() + self._half
-        for _ in range(-(-size // _PACKET)):
-            if self._chance.random() < self._loss:
-                self.lost += 1
-                return due + self._rtt
+        self._left -= max(1, size // _PACKET)
+        if self._left < 0:
+            self.lost += 1
+            self._left = self._gap()
+            due += self._rtt
         return due
+
+    def _gap(self) -> float:
+        """Packets until the next one that is lost."""
+        return self._chance.expovariate(self._loss) if self._loss else math.inf
 
 
 async def _main() -> None:

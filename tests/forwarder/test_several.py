@@ -122,7 +122,7 @@ def test_a_line_that_comes_and_goes_is_no_fault(
     listener.start()
     try:
         number = 1
-        for away in (4.5, *(chance.uniform(0.1, 1.5) for _ in range(5))):
+        for away in (3.5, *(chance.uniform(0.1, 1.5) for _ in range(3))):
             line.cut()
             daq.add(number := number + 1)
             wait_for(lambda: far.problems(), 10)

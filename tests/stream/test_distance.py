@@ -20,8 +20,8 @@ from raftwright.stream import Fetch, KeyStore, NetworkStore, Receiver, Server
 CAMERA = camera("LSSTComCam")
 NAME = "CC_S_20261122_000001"
 PLACE = "22/0"
-TALL = [3, 0, 20, 0, 0, 5, 0, 2796, 0, 4, 1]
-"""28 x 2800 pixels a segment: a source of 8.5 MB, in chunks that are small beside the credit."""
+TALL = [3, 0, 20, 0, 0, 5, 0, 1396, 0, 4, 1]
+"""28 x 1400 pixels a segment: a source of 4.2 MB, in chunks that are small beside the credit."""
 MIB = 1 << 20
 BOARD_S = 127_401_984 / 2.0
 """Bytes a second of a full board that is read out in two seconds."""
@@ -88,7 +88,7 @@ def test_nothing_is_lost_on_a_long_line_that_loses_and_is_cut(
         keys.new("server")
         theirs, ours = {"keys": keys.secret("server")}, {"server_key": keys.public("server")}
     line = long_line(serve(store, heartbeat=1.0, **theirs), rtt=0.2, loss=0.001, seed=4)
-    with NetworkStore(line.endpoint, **ours) as far, Receiver(far, credit=2 * MIB) as receiver:
+    with NetworkStore(line.endpoint, **ours) as far, Receiver(far, credit=MIB) as receiver:
         assert far.images() == [NAME]
         fetches = fetch_all(receiver, image, "22/0", "22/1", amid=lambda: (line.cut(), line.mend()))
         assert receiver.stats["reconnects"] == 1, "one cut, one connection more"
@@ -103,7 +103,7 @@ def test_a_line_that_is_cut_for_long_is_found_again(
 ) -> None:
     """F04: away for longer than a greeting is waited for, in the middle of one too."""
     line = long_line(serve(store, heartbeat=1.0), rtt=0.2)
-    with NetworkStore(line.endpoint, timeout=0.5) as far, Receiver(far, credit=2 * MIB) as receiver:
+    with NetworkStore(line.endpoint, timeout=0.5) as far, Receiver(far, credit=MIB) as receiver:
         with pytest.raises(StorageError):
             far.images()  # it takes longer than that ...
         time.sleep(0.8)
