@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -116,6 +117,23 @@ def test_a_line_that_is_cut_for_long_is_found_again(
         line.mend()
         (fetch,) = fetch_all(receiver, image, PLACE, seconds=15.0)
     assert fetch.outcome == "complete"
+
+
+def test_a_question_that_was_lost_with_its_connection_is_asked_again(
+    serve: Serve, long_line: MakeLine, store: HandStore
+) -> None:
+    """F04: libzmq connects again by itself, and the server says that it lives; but the question is gone."""
+    line = long_line(serve(store, heartbeat=1.0), rtt=0.3)
+    with NetworkStore(line.endpoint, timeout=20.0) as far:
+        assert far.images() == [NAME]
+        for _ in range(2):
+            cut = threading.Timer(0.1, lambda: (line.cut(), line.mend()))
+            cut.start()
+            begun = time.monotonic()
+            assert far.images() == [NAME]
+            assert time.monotonic() - begun < 8.0
+            cut.join()
+        assert far.stats["reconnects"] == 2
 
 
 def test_as_much_comes_as_the_credit_lets(

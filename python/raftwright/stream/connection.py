@@ -43,6 +43,7 @@ _TROUBLE: Final[dict[int, str]] = {
     zmq.EVENT_DISCONNECTED: "the other side closed the connection; are keys used on both sides, and "
     "is the server's key right?",
 }
+_NOBODY: Final = _TROUBLE[zmq.EVENT_CONNECT_RETRIED]
 
 
 class _SilenceError(Exception):
@@ -205,6 +206,8 @@ class Connection:
         def ask() -> T:
             if self._socket is None or self._welcome is None or self._hello is not None:
                 self._connect(until)
+            if self._monitor is None:
+                self._monitor = Monitor(self._socket, sum(_TROUBLE))
             answer = self._wait(self._ask(Type.QUERY, body), Type.QUERY, Type.REPLY, until)
             return decode(answer, kind)
 
@@ -221,6 +224,7 @@ class Connection:
         try:
             yield
         finally:
+            self._unwatch()  # nobody reads it while there are no questions; the next one makes another
             self._lock.release()
 
     def _retrying(self, work: Callable[[], R], until: float) -> R:
@@ -248,8 +252,7 @@ class Connection:
                     and self._hello is not None
                     and now < self._hello[1] + _PATIENCE
                 ):
-                    self._unwatch()  # the line is long: who asks next waits for the rest
-                    raise self._no_answer() from None
+                    raise self._no_answer() from None  # the line is long: who asks next waits for the rest
                 self._shut()
                 self.counts["reconnects"] += 1
                 if left <= 0:
@@ -303,7 +306,7 @@ class Connection:
             _log.info("%s: the server runs %s, here it is %s", self.endpoint, shown, SOFTWARE)
         self._welcome = welcome
         self._greeted = time.monotonic()
-        self._unwatch()  # nobody reads it while there are no questions; the next `_open` makes another
+        self._unwatch()
 
     def _ask(self, kind: Type, body: bytes) -> int:
         """Sends a request; its number."""
@@ -320,8 +323,8 @@ class Connection:
             silent = kind is Type.QUERY and now - heard > max(3 * heartbeat, 0.3)
             if self._closing.is_set() or now >= until or silent:
                 raise _SilenceError
-            if kind is Type.HELLO and self._look() and self._trouble != _TROUBLE[zmq.EVENT_CONNECT_RETRIED]:
-                raise _SilenceError  # what it was sent into is over
+            if self._look() and (kind is Type.QUERY or self._trouble != _NOBODY):
+                raise _SilenceError  # what it was sent into is over, though libzmq connects again
             if now - max(heard, asked) > heartbeat and kind is Type.QUERY:
                 asked = now
                 self._send(Header(Type.PING, request=request))
