@@ -85,7 +85,7 @@ def _get(url: str, parts: urllib.parse.SplitResult, until: float) -> bytes:
     left = max(0.05, min(_ONE_TRY, until - time.monotonic()))
     assert parts.hostname is not None
     connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=left)
-    watch, cut = None, threading.Event()
+    watch, reply, cut = None, None, threading.Event()
     try:
         path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
         connection.connect()
@@ -111,6 +111,8 @@ def _get(url: str, parts: urllib.parse.SplitResult, until: float) -> bytes:
     finally:
         if watch is not None:
             watch.cancel()
+        if reply is not None:
+            reply.close()  # it keeps the socket where not all of it was read
         connection.close()
 
 
