@@ -42,7 +42,7 @@ def info(
     path: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PATH]", help="Raw file, recording, or a directory of either.", show_default=False
+            metavar="[PATH]", help="Raw file, container, recording, or a directory.", show_default=False
         ),
     ] = None,
     build: Annotated[
@@ -61,6 +61,10 @@ def info(
         _tell_build()
     elif os.path.isdir(path):
         _tell_directory(path, camera)
+    elif os.path.lexists(path) and path.endswith(".zip"):
+        from raftwright.cli.containers import tell_container
+
+        tell_container(Path(path))
     elif os.path.lexists(path):
         _tell_file(Path(path), camera, header=header)
     else:

@@ -112,6 +112,8 @@ def _tell(report: VerifyReport, taken: float) -> None:
         f"verified {count(len(report.files), 'file')}, {pixels(looked)}, in {seconds(taken)}: "
         f"{pixel_rate(looked, taken)}"
     )
+    if report.containers:
+        console.say(f"  {count(report.containers, 'container')}, each member by its sums")
     if report.against is not None:
         console.say(f"  {count(report.compared, 'pixel')} compared with the recording of {report.against}")
     if report.missing_pixels:

@@ -94,6 +94,8 @@ class VerifyReport:
     findings: tuple[Finding, ...]
     against: str | None = None
     """Name of the image that was compared with."""
+    containers: int = 0
+    """That were read from end to end."""
 
     @property
     def errors(self) -> tuple[Finding, ...]:

@@ -4,6 +4,7 @@
     <dayobs>/<image>/<image>_<raft>_<slot>.json        the sidecar
     <dayobs>/<image>/<image>_expectedSensors.json      the manifest
     <dayobs>/<image>/<image>_<raft>_<slot>.v2.fits     a later version that lacks fewer pixels; .v2.json
+    <dayobs>/<image>/<image>.zip                       all of these in one file; .v2.zip with what came later
 
 An image name is `<source>_<controller>_<YYYYMMDD>_<nnnnnn>`. A name that does not parse is refused: no
 identity is made up for it, and nothing that could leave the output directory ever becomes part of a path.
@@ -25,6 +26,8 @@ __all__ = [
     "FileName",
     "ImageName",
     "check_path",
+    "container_name",
+    "container_version",
     "image_directory",
     "manifest_name",
     "newest",
@@ -37,6 +40,7 @@ _IMAGE_NAME = re.compile(_IMAGE + r"\Z")
 _FILE_NAME = re.compile(
     rf"({_IMAGE})_([A-Za-z0-9]{{1,16}})_([A-Za-z0-9]{{1,16}})(_guider)?(?:\.v([1-9][0-9]{{0,3}}))?\.fits(?:\.fz|\.gz)?\Z"
 )
+_CONTAINER = re.compile(rf"({_IMAGE})(?:\.v([1-9][0-9]{{0,3}}))?\.zip\Z")
 _PART = re.compile(r"[A-Za-z0-9]{1,16}\Z")
 MAX_VERSION: Final = 9999
 _SUFFIXES: Final = (".fits.fz", ".fits.gz", ".fits", ".fz")
@@ -161,3 +165,20 @@ def sidecar_path(path: Path) -> Path:
 def manifest_name(image: ImageName) -> str:
     """`<image>_expectedSensors.json`."""
     return f"{image}_expectedSensors.json"
+
+
+def container_name(image: ImageName, version: int = 1) -> str:
+    """`<image>.zip`; a later version, which has files that came after the one before it, is `.v2.zip`.
+    Raises `FormatError`."""
+    if not 1 <= version <= MAX_VERSION:
+        raise FormatError(f"{image}.zip: {version} is no version; they go from 1 to {MAX_VERSION}")
+    return f"{image}.zip" if version == 1 else f"{image}.v{version}.zip"
+
+
+def container_version(path: str | Path) -> tuple[ImageName, int]:
+    """The image and the version that the name of a container says. Raises `FormatError`."""
+    name = Path(path).name
+    match = _CONTAINER.match(name)
+    if match is None or match[6] == "1":
+        raise FormatError(f"{name[:80]!r} is not the name of a container; expected <image>.zip")
+    return ImageName.parse(match[1]), int(match[6] or 1)

@@ -11,8 +11,9 @@ from raftwright import assembly
 from raftwright.camera import camera as find_camera
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError
 from raftwright.rawfile.checks import AGAIN, Recording, check_file
+from raftwright.rawfile.container import verify_container
 from raftwright.rawfile.findings import Finding, Findings, VerifyReport
-from raftwright.rawfile.names import FileName, ImageName
+from raftwright.rawfile.names import FileName, ImageName, container_version
 from raftwright.rawfile.sidecar import read_json
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def verify(
     Each file: does it read; do CHECKSUM and DATASUM hold, and ZDATASUM for the decoded pixels; are HDUs,
     sizes and cards those of its detector; does the sidecar say what the header says; do the missing pixels
     that are listed hold the fill value, and the others none. Of a directory also: is everything there that
-    its manifests expect.
+    its manifests expect. Of a container: do its lists agree, and the sums of its members hold.
 
     Parameters
     ----------
@@ -68,6 +69,11 @@ def verify(
         camera = find_camera(camera)
     roots = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
     files, findings = _files(roots)
+    containers = 0
+    for path in _containers(roots):
+        checked, found = verify_container(path)
+        findings += found
+        containers += checked is not None
     recording = Recording(assembly.open_image(against), camera, threads) if against is not None else None
     done = []
     # Board after board, so that each is assembled once.
@@ -79,7 +85,27 @@ def verify(
         if progress is not None:
             progress(number + 1, len(order))
     name = recording.image.info.name if recording is not None else None
-    return VerifyReport(tuple(done), tuple(findings), name)
+    return VerifyReport(tuple(done), tuple(findings), name, containers)
+
+
+def _containers(roots: list[Path]) -> list[Path]:
+    """Containers that are named, or stand in directories that are."""
+    found: dict[Path, None] = {}
+    for root in roots:
+        if root.is_dir():
+            found.update(dict.fromkeys(sorted(p for p in root.rglob("*.zip") if _is_container(p))))
+        elif root.name.endswith(".zip"):
+            found[root] = None
+    return list(found)
+
+
+def _is_container(path: Path) -> bool:
+    """A zip of somebody else in a directory is none of ours."""
+    try:
+        container_version(path)
+    except FormatError:
+        return False
+    return path.is_file()
 
 
 def _files(roots: list[Path]) -> tuple[list[Path], list[Finding]]:
@@ -88,7 +114,7 @@ def _files(roots: list[Path]) -> tuple[list[Path], list[Finding]]:
     for root in roots:
         if root.is_dir():
             inside = sorted(p for p in root.rglob("*") if p.name.endswith(_SUFFIXES) and p.is_file())
-            if not inside:
+            if not inside and not any(map(_is_container, root.rglob("*.zip"))):
                 findings.append(
                     Finding("error", str(root), "", "", "there are no FITS files in it", "name another")
                 )
@@ -102,7 +128,8 @@ def _files(roots: list[Path]) -> tuple[list[Path], list[Finding]]:
                 _check_manifest(path, found)
                 findings += found
         elif root.exists():
-            files[root] = None
+            if not root.name.endswith(".zip"):
+                files[root] = None
         else:
             raise NotFoundError(
                 f"{root}: there is no such file or directory; name a raw file or a directory of some"
