@@ -63,6 +63,20 @@ _CONTRADICTIONS: Final = (
         for table, name in (("replica", "target"), ("ingest", "path"))
     ),
     (
+        "containers have files in them that are not there, or of another image",
+        """SELECT member.container_id || ' ' || member.file_id FROM member WHERE NOT EXISTS
+            (SELECT 1 FROM file JOIN file AS box ON box.image_id = file.image_id
+            WHERE file.id = member.file_id AND box.id = member.container_id
+            AND file.kind <> 'container' AND box.kind = 'container')""",
+        "`raftwright ledger rebuild` into a new ledger",
+    ),
+    (
+        "containers are there with nothing in them",
+        """SELECT path FROM file WHERE kind = 'container' AND status IN ('written', 'unchanged', 'kept')
+            AND NOT EXISTS (SELECT 1 FROM member WHERE member.container_id = file.id)""",
+        "`raftwright handoff pack` makes them anew once `raftwright audit` has moved them aside",
+    ),
+    (
         "files were delivered to endpoints, and no replica of them is known",
         """SELECT delivery.destination || ' ' || delivery.path
             FROM delivery JOIN file ON file.path = delivery.path

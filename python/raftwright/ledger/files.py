@@ -36,7 +36,7 @@ _COLUMNS: Final = (
 _BAD: Final = frozenset({"lost", "damaged"})
 _AWAY: Final = frozenset({*_BAD, "removed"})
 """What may be entered again."""
-_KINDS: Final = frozenset({"raw", "sidecar", "manifest", "header"})
+_KINDS: Final = frozenset({"raw", "sidecar", "manifest", "header", "container"})
 
 
 class Files:

@@ -14,7 +14,7 @@ from raftwright.camera import camera as find_camera
 from raftwright.camera import camera_names
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError
 from raftwright.ledger.rows import DetectorFacts, FileRow, ImageFacts, SourceFacts, plain_id
-from raftwright.rawfile.names import FileName, ImageName, manifest_name, sidecar_path
+from raftwright.rawfile.names import FileName, ImageName, container_version, manifest_name, sidecar_path
 from raftwright.rawfile.times import TAI_MINUS_UTC, parse_iso
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class FoundImage(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[Found, ...]
     headers: tuple[FoundHeader, ...]
     manifest: Path | None
+    containers: tuple[Path, ...]
+    """By version."""
     known: Mapping[str, Any]
     """For `images.facts`."""
     begin_tai: float | None
@@ -117,6 +119,7 @@ def look_at(directory: Path, strange: list[tuple[Path, str]]) -> list[FoundImage
     raws: dict[str, list[tuple[Found, RawFile]]] = {}
     headers: list[FoundHeader] = []
     manifest: Path | None = None
+    containers: list[tuple[int, Path]] = []
     for entry in _entries(directory):
         path = Path(entry.path)
         if entry.name.startswith(".") or _ASIDE.search(entry.name):
@@ -125,12 +128,18 @@ def look_at(directory: Path, strange: list[tuple[Path, str]]) -> list[FoundImage
             manifest = path
         elif (match := _HEADER.search(entry.name)) and entry.name.startswith(str(name)):
             headers.append(FoundHeader(path=path, version=int(match[1] or 1), state=_state_of(path)))
+        elif entry.name.endswith(".zip"):
+            try:
+                containers.append((_container(path, name), path))
+            except FormatError as error:
+                strange.append((path, str(error)))
         elif not _BESIDE.search(entry.name):
             try:
                 found, raw = _raw(path, name, entry.stat())
                 raws.setdefault(plain_id(raw.file_header.string("IMAGETAG") or ""), []).append((found, raw))
             except (RaftwrightError, OSError) as error:
                 strange.append((path, str(error)))
+    boxes = tuple(path for _, path in sorted(containers))
     if not raws and (manifest is not None or headers):
         raws[""] = []
     images = []
@@ -138,8 +147,16 @@ def look_at(directory: Path, strange: list[tuple[Path, str]]) -> list[FoundImage
     for daq_id, some in raws.items():
         mine = daq_id == owner
         camera = some[0][1].camera if some else _camera_of(name)
-        images.append(_image(name, daq_id, camera, some, headers, manifest if mine else None, strange))
+        image = _image(name, daq_id, camera, some, headers, manifest if mine else None, strange)
+        images.append(msgspec.structs.replace(image, containers=boxes if mine else ()))
     return images
+
+
+def _container(path: Path, name: ImageName) -> int:
+    image, version = container_version(path)
+    if image != name:
+        raise FormatError(f"{path}: is of {image}, but stands with {name}")
+    return version
 
 
 def _owner(raws: Mapping[str, list[tuple[Found, RawFile]]]) -> str:
@@ -279,6 +296,7 @@ def _image(
         files=tuple(found for found, _ in some),
         headers=tuple(sorted(headers, key=lambda each: each.version)),
         manifest=manifest,
+        containers=(),
         known={column: said[keyword] for column, keyword in _FACTS.items() if keyword in said},
         begin_tai=_tai(said.get("DATE-BEG")),
         end_tai=_tai(said.get("DATE-END")),

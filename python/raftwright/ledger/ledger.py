@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from raftwright.errors import RaftwrightError, UsageError
 from raftwright.ledger import owners
 from raftwright.ledger.claims import Claims
+from raftwright.ledger.containers import Containers
 from raftwright.ledger.database import BUSY
 from raftwright.ledger.deliveries import Deliveries
 from raftwright.ledger.files import Files
@@ -101,6 +102,7 @@ class Ledger:
         self.leases = leases(database, me, lease)
         self.images = Images(database)
         self.files = Files(database, self.images)
+        self.containers = Containers(database, self.files)
         self.claims = Claims(database, self.leases, self.images, self.files)
         self.headers = Headers(database)
         self.deliveries = Deliveries(database, self.leases)

@@ -63,6 +63,7 @@ _BIG: Final = (
         "id",
         "image_id",
         "file_id",
+        "container_id",
         "number",
         "bytes",
         "expected",

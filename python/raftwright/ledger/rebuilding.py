@@ -58,10 +58,18 @@ class Rebuilt(msgspec.Struct):
     """Images by their state now."""
 
 
+class _Box(msgspec.Struct, frozen=True, kw_only=True):
+    """A container that was read and is whole."""
+
+    row: FileRow
+    members: dict[str, tuple[int, str]]
+    """By name: bytes and CRC-32C."""
+
+
 class _Read(msgspec.Struct, frozen=True, kw_only=True):
     """A directory whose files were read."""
 
-    images: list[tuple[FoundImage, list[FileRow]]]
+    images: list[tuple[FoundImage, list[FileRow], list[_Box]]]
     strange: list[tuple[Path, str]]
     bytes: int
 
@@ -104,11 +112,11 @@ def rebuild(
     with ThreadPoolExecutor(threads or _core.usable_processors(), thread_name_prefix="rebuild") as pool:
         for read in _read_ahead(pool, root, ledger, dry_run, result):
             result.bytes += read.bytes
-            for image, rows in read.images:
+            for image, rows, boxes in read.images:
                 if dry_run or ledger is None:
                     _count(ledger, image, rows, result)
                 else:
-                    _enter(ledger, image, rows, result)
+                    _enter(ledger, image, rows, boxes, result)
                 if progress is not None:
                     progress(result, image.facts.obsid)
             _set_aside(None if dry_run else ledger, read.strange, result)
@@ -124,11 +132,11 @@ def rebuild_image(ledger: Ledger, directory: str | os.PathLike[str], *, dry_run:
     except OSError as error:
         raise StorageError(error.errno, f"cannot be read ({error.strerror})", str(path)) from error
     result.bytes = read.bytes
-    for image, rows in read.images:
+    for image, rows, boxes in read.images:
         if dry_run:
             _count(ledger, image, rows, result)
         else:
-            _enter(ledger, image, rows, result)
+            _enter(ledger, image, rows, boxes, result)
     _set_aside(None if dry_run else ledger, read.strange, result)
     return result
 
@@ -168,7 +176,9 @@ def _read(directory: Path, ledger: Ledger | None, dry_run: bool) -> _Read:
         for row, size in _rows(image, known, dry_run, strange):
             rows.append(row)
             total += size
-        images.append((image, rows))
+        boxes = [] if dry_run else list(_boxes(image, known, strange))
+        total += sum(box.row.bytes for box in boxes)
+        images.append((image, rows, boxes))
     return _Read(images=images, strange=strange, bytes=total)
 
 
@@ -199,6 +209,60 @@ def _rows(
                 strange.append((path, str(error)))
                 continue
         yield row, 0
+
+
+def _boxes(
+    image: FoundImage, known: Mapping[str, FileRow], strange: list[tuple[Path, str]]
+) -> Iterator[_Box]:
+    """The containers of an image that the ledger does not have, read from end to end. One that is damaged is
+    none."""
+    from raftwright.rawfile.container import check_container
+    from raftwright.rawfile.names import container_version
+
+    before = ""
+    for path in image.containers:
+        there = known.get(str(path))
+        if there is not None and there.status not in _BAD:
+            before = str(path)
+            continue
+        try:
+            found = check_container(path)
+            wrong = [f"{name} {why}" for name, why in found.wrong]
+            if there is not None and (found.bytes, found.crc32c) != (there.bytes, there.crc32c):
+                wrong.append("is another container than the ledger had under this name")
+            if wrong:
+                raise FormatError(f"{path}: {wrong[0]}")
+        except (FormatError, StorageError) as error:
+            strange.append((path, str(error)))
+            continue
+        row = FileRow(
+            image=image.facts.obsid,
+            daq_id=image.facts.daq_id,
+            version=container_version(path)[1],
+            path=str(path),
+            bytes=found.bytes,
+            adler32=found.adler32,
+            crc32c=found.crc32c,
+            status="written",
+            kind="container",
+            replaces=before,
+            verified=tai(),
+        )
+        before = str(path)
+        yield _Box(row=row, members={one.name: (one.bytes, one.crc32c) for one in found.members})
+
+
+def _enter_box(ledger: Ledger, box: _Box, daq_id: str, image_id: int) -> bool:
+    """With those of its members that the ledger has as files; False where there are none."""
+    ids = {os.path.basename(file.path): file.id for file in ledger.files.of(image_id)}
+    members = {ids[name]: what for name, what in box.members.items() if name in ids}
+    if not members:
+        return False
+    try:
+        return ledger.containers.enter(msgspec.structs.replace(box.row, daq_id=daq_id), members)
+    except ConflictError as error:
+        _log.error("%s", error)
+        return False
 
 
 def _with_sums(found: Found, image: FoundImage) -> FileRow:
@@ -250,7 +314,9 @@ def _identified(ledger: Ledger, image: FoundImage) -> ImageFacts:
     return msgspec.structs.replace(facts, daq_id=known[-1].daq_id) if known else facts
 
 
-def _enter(ledger: Ledger, image: FoundImage, rows: list[FileRow], result: Rebuilt) -> None:
+def _enter(
+    ledger: Ledger, image: FoundImage, rows: list[FileRow], boxes: list[_Box], result: Rebuilt
+) -> None:
     facts = _identified(ledger, image)
     new = not ledger.images.get(facts.obsid, facts.daq_id)
     image_id = ledger.images.announce(facts)
@@ -270,8 +336,9 @@ def _enter(ledger: Ledger, image: FoundImage, rows: list[FileRow], result: Rebui
     _end_units(ledger, msgspec.structs.replace(image, facts=facts), image_id, raws, before)
     # Of sources that somebody works on, and what stands beside.
     ledger.files.enter(rows)
+    entered = sum(_enter_box(ledger, box, facts.daq_id, image_id) for box in boxes)
     directory = str(next((Path(row.path).parent for row in rows), Path("/nowhere")))
-    present = {row.path for row in rows}
+    present = {row.path for row in rows} | {str(path) for path in image.containers}
     for path, row in before.items():
         beside = path not in present and os.path.dirname(path) == directory
         if beside and row.status not in (*_BAD, "removed") and not os.path.lexists(path):
@@ -281,7 +348,7 @@ def _enter(ledger: Ledger, image: FoundImage, rows: list[FileRow], result: Rebui
     result.images += 1
     result.new_images += new
     result.files += len(raws)
-    result.new_files += sum(row.path not in before for row in rows)
+    result.new_files += sum(row.path not in before for row in rows) + entered
     result.states[state] = result.states.get(state, 0) + 1
 
 

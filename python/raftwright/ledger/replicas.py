@@ -32,6 +32,18 @@ _BACKLOG: Final = 10_000
 _AHEAD: Final = 60.0
 """Seconds by which clocks of machines may differ."""
 _SAME: Final = "replica.state = 'verified' AND replica.crc32c = file.crc32c AND replica.bytes = file.bytes"
+_ALONE: Final = (
+    "SELECT file.id, replica.endpoint, replica.custodial FROM file LEFT JOIN replica"
+    f" ON replica.file_id = file.id AND {_SAME} AND replica.checked_tai >= ?"
+)
+"""Files, and their copies as files."""
+_IN_CONTAINERS: Final = (
+    "SELECT file.id, replica.endpoint, replica.custodial FROM file JOIN member ON member.file_id = file.id"
+    " AND member.crc32c = file.crc32c AND member.bytes = file.bytes"
+    " JOIN file AS box ON box.id = member.container_id JOIN replica ON replica.file_id = box.id"
+    f" AND {_SAME.replace('file.', 'box.')} AND replica.checked_tai >= ?"
+)
+"""Copies of them in containers: of files that are in a container as they are now, where that is good."""
 
 
 class ReplicaQueue(Deliveries):
@@ -253,6 +265,15 @@ class Replicas:
         """The replicas of an image's files, by endpoint and path."""
         return self._select("WHERE replica.image_id = ? ORDER BY replica.endpoint, file.path", (image_id,))
 
+    def in_containers(self, image_id: int) -> dict[int, set[str]]:
+        """Of an image's files, by number: endpoints that have a good copy in a container."""
+        found: dict[int, set[str]] = {}
+        for file_id, endpoint, _ in self._database.read(
+            f"{_IN_CONTAINERS} WHERE file.image_id = ?", (0.0, image_id)
+        ):
+            found.setdefault(file_id, set()).add(endpoint)
+        return found
+
     def of_files(self, file_ids: Iterable[int]) -> list[ReplicaRow]:
         """The replicas of some files, by file and endpoint."""
         found: list[ReplicaRow] = []
@@ -309,7 +330,7 @@ class Replicas:
         checked_since: float = 0.0,
     ) -> set[int]:
         """Those of some files that may go, because there are enough good copies of them elsewhere: the rule
-        of retention.
+        of retention. A good copy of a container is one of each file that is in it as it is now.
 
         Parameters
         ----------
@@ -343,15 +364,13 @@ class Replicas:
         with self._database.reading() as transaction:
             for part in parts(sorted(asked)):
                 among, values = transaction.among("file.id", part)
-                for file_id, endpoint, kept in transaction.rows(
-                    "SELECT file.id, replica.endpoint, replica.custodial FROM file LEFT JOIN replica"
-                    f" ON replica.file_id = file.id AND {_SAME} AND replica.checked_tai >= ?"
-                    f" WHERE {among}",
-                    (checked_since, *values),
-                ):
-                    there = having.setdefault(file_id, {})
-                    if endpoint is not None and endpoint not in but:
-                        there[endpoint] = int(kept)
+                for query in (_ALONE, _IN_CONTAINERS):
+                    for file_id, endpoint, kept in transaction.rows(
+                        f"{query} WHERE {among}", (checked_since, *values)
+                    ):
+                        there = having.setdefault(file_id, {})
+                        if endpoint is not None and endpoint not in but:
+                            there[endpoint] = max(int(kept), there.get(endpoint, 0))
         return {
             file_id
             for file_id, there in having.items()

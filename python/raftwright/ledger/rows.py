@@ -168,7 +168,7 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True):
     written: float = 0.0
     """When, TAI; 0: now."""
     kind: str = "raw"
-    """raw, sidecar, manifest, header."""
+    """raw, sidecar, manifest, header; container: all of these in one."""
     verified: float | None = None
     """When its sums were last found to hold, TAI."""
     id: int = 0

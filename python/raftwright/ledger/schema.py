@@ -1,4 +1,4 @@
-"""The tables of the ledger, version 2: the one definition, for SQLite and PostgreSQL.
+"""The tables of the ledger, version 4: the one definition, for SQLite and PostgreSQL.
 
 Migrations (`raftwright.ledger.migrations`) lead to it, and `ddl/*.sql` are printed from it, so that a new
 ledger is made without SQLAlchemy; tests compare all three.
@@ -134,7 +134,8 @@ file = Table(
     metadata,
     Column("id", _Key, primary_key=True),
     _image_id(),
-    Column("kind", String, nullable=False, server_default="raw"),  # raw, sidecar, manifest, header
+    # raw, sidecar, manifest, header; container: one file with all of these.
+    Column("kind", String, nullable=False, server_default="raw"),
     Column("detector", String, nullable=False, server_default=""),
     Column("location", String, nullable=False, server_default=""),
     Column("version", Integer, nullable=False, server_default="1"),
@@ -152,6 +153,18 @@ file = Table(
     UniqueConstraint("path"),
     Index("file_image", "image_id", "detector"),
     postgresql_with={"fillfactor": 75},
+)
+
+# What is in a container, with the sum that it has there. Never changed: a name has one content.
+member = Table(
+    "member",
+    metadata,
+    Column("container_id", _Key, primary_key=True),  # a file of the kind container
+    Column("file_id", _Key, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("crc32c", String, nullable=False),
+    Index("member_file", "file_id"),
+    sqlite_with_rowid=False,
 )
 
 header = Table(

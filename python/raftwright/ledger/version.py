@@ -9,13 +9,14 @@ from raftwright.errors import FormatError
 
 __all__ = ["APPLICATION", "CHANGES", "JOURNAL", "REVISION", "VERSION", "check_version"]
 
-VERSION: Final = 3
+VERSION: Final = 4
 """What this release reads and writes."""
 
 CHANGES: Final[Mapping[int, str]] = {
     1: "images, sources, detectors, files, headers, deliveries, events",
     2: "tables replica, ingest and tag; images know their place in their group, and are found by it",
     3: "objects that are ingested keep tag and sums of their store; what was set aside can be tried again",
+    4: "table member: containers of images, and what is in them",
 }
 """What each version brought."""
 
@@ -25,7 +26,7 @@ APPLICATION: Final = 0x52574C31
 JOURNAL: Final = 0x52574A31
 """The journal of a forwarder of before: "RWJ1"."""
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The migration that leads to it."""
 
 

@@ -23,7 +23,7 @@ _LEASE = 10.0
 _BUSY = 5.0
 # As in raftwright.ledger, which would take a quarter of a second to import; tests compare them.
 _APPLICATION = 0x52574C31  # "RWL1"
-_VERSION = 3
+_VERSION = 4
 
 
 class Owner(NamedTuple):

@@ -189,6 +189,14 @@ CREATE INDEX ingest_age ON ingest (repository, state, pinned, ingested_tai);
 CREATE INDEX ingest_image ON ingest (image_id, detector, repository, state);
 CREATE INDEX ingest_observed ON ingest (repository, observed_tai) WHERE state = 'ingested' AND pinned = 0;
 CREATE INDEX ingest_queue ON ingest (repository, state, priority, image_id) WHERE state NOT IN ('ingested', 'removed');
+CREATE TABLE member (
+    container_id BIGINT NOT NULL,
+    file_id BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    crc32c VARCHAR NOT NULL,
+    PRIMARY KEY (container_id, file_id)
+);
+CREATE INDEX member_file ON member (file_id);
 CREATE TABLE owner (
     name VARCHAR NOT NULL,
     host VARCHAR NOT NULL,
@@ -289,5 +297,5 @@ CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0003');
-INSERT INTO information (name, value) VALUES ('version', '3');
+INSERT INTO alembic_version (version_num) VALUES ('0004');
+INSERT INTO information (name, value) VALUES ('version', '4');

@@ -1,0 +1,9 @@
+CREATE TABLE member (
+    container_id BIGINT NOT NULL,
+    file_id BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    crc32c VARCHAR NOT NULL,
+    PRIMARY KEY (container_id, file_id)
+);
+CREATE INDEX member_file ON member (file_id);
+UPDATE information SET value = '4' WHERE name = 'version';
