@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -21,7 +22,17 @@ from raftwright.ledger.replicas import ENDPOINT
 from raftwright.rawfile.standing import digest
 from raftwright.transfer.holding import let_go
 
-__all__ = ["DETECTORS", "Site", "files_in", "hidden_in", "mounted", "wait_for"]
+__all__ = [
+    "DETECTORS",
+    "Site",
+    "configuration",
+    "endpoint",
+    "files_in",
+    "hidden_in",
+    "mounted",
+    "running",
+    "wait_for",
+]
 
 DETECTORS = ("R22_S00", "R22_S01", "R22_S02")
 
@@ -244,3 +255,48 @@ class Site:
         """As `chattr -i`."""
         with path.open("rb") as stream:
             let_go(stream.fileno(), str(path))
+
+
+# The service without the command line, which is much to load for one that lives for a moment.
+_SERVICE = """
+import json, signal, sys, threading
+from raftwright.service import config
+ended = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: ended.set())
+site = config.load(sys.argv[1:])
+site.common.make_run()
+with site.build("handoff") as service:
+    print(json.dumps({"active": service.active}), flush=True)
+    ended.wait()
+"""
+
+
+def configuration(site: Site, endpoints: list[dict[str, Any]], **settings: Any) -> Path:
+    path = site.path / "site.json"  # which is YAML too
+    content = {
+        "archive": {"root": str(site.root)},
+        "life": {"pages": "none", "control": "none"},
+        "handoff": {"sweep": "500 ms", "endpoints": endpoints, **settings},
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def endpoint(site: Site, name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "kind": "directory", "root": str(site.place(name)), "backoff": "50 ms", **more}
+
+
+@contextlib.contextmanager
+def running(config: Path) -> Iterator[subprocess.Popen[str]]:
+    with (config.parent / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVICE, str(config)], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline(), (config.parent / "log").read_text()[-2000:]
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

@@ -2,62 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from handoff_stand import Site, files_in, hidden_in, wait_for
-
-# The service without the command line, which is much to load for one that lives for a moment.
-_SERVICE = """
-import json, signal, sys, threading
-from raftwright.service import config
-ended = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: ended.set())
-site = config.load(sys.argv[1:])
-site.common.make_run()
-with site.build("handoff") as service:
-    print(json.dumps({"active": service.active}), flush=True)
-    ended.wait()
-"""
-
-
-def configuration(site: Site, endpoints: list[dict[str, Any]], **settings: Any) -> Path:
-    path = site.path / "site.json"  # which is YAML too
-    content = {
-        "archive": {"root": str(site.root)},
-        "life": {"pages": "none", "control": "none"},
-        "handoff": {"sweep": "500 ms", "endpoints": endpoints, **settings},
-    }
-    path.write_text(json.dumps(content))
-    return path
-
-
-def endpoint(site: Site, name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "kind": "directory", "root": str(site.place(name)), "backoff": "50 ms", **more}
-
-
-@contextmanager
-def running(config: Path) -> Iterator[subprocess.Popen[str]]:
-    with (config.parent / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _SERVICE, str(config)], stdout=subprocess.PIPE, stderr=log, text=True
-        )
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline(), (config.parent / "log").read_text()[-2000:]
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+from handoff_stand import Site, configuration, endpoint, files_in, hidden_in, running, wait_for
 
 
 def test_killed_again_and_again_while_it_hands_over(site: Site) -> None:

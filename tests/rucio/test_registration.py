@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import sqlite3
@@ -16,6 +17,9 @@ from rucio_server import SCOPE, Server
 from raftwright import _core
 from raftwright.backbone.receiving import Ingest
 from raftwright.backbone.rucio import Entry, Registrar, RucioSettings
+from raftwright.rawfile.container import METADATA_INDEX
+from raftwright.rawfile.container_writing import Source, metadata_index, stage_container
+from raftwright.rawfile.standing import digest
 from raftwright.transfer.outcome import OutageError
 
 numbers = itertools.count(1)
@@ -83,8 +87,6 @@ def test_an_exposure_is_registered_by_the_endpoint(server: Server, stand: Stand)
     data = content[last]
     assert found["bytes"] == len(data)
     assert found["adler32"] == f"{_core.adler32(data):08x}"
-    import hashlib
-
     assert found["md5"] == hashlib.md5(data).hexdigest()
     assert found["rses"] == {"SUMMIT": [f"file://localhost{server.home}/SUMMIT/{last}"]}
     meta = client.get_metadata(SCOPE, last, plugin="JSON")
@@ -289,3 +291,53 @@ def test_a_butler_reads_the_sidecar_field(tmp_path: Path) -> None:
         ref.datasetType, ref.dataId, ref.run, id_generation_mode=butler.DatasetIdGenEnum.DATAID_TYPE_RUN
     )
     assert made.id == ref.id
+
+
+def test_a_container_is_the_whole_exposure(server: Server, stand: Stand, tmp_path: Path) -> None:
+    """D172: `zip_file` for `ctrl_ingestd`, in the dataset of the exposure, which is closed with it. One that
+    lacks a file that its manifest wants leaves it open; the next version completes it."""
+    obsid = image()
+    files = tmp_path / "files"
+    files.mkdir()
+    for name, data in raws(obsid).items():
+        (files / Path(name).name).write_bytes(data)
+    every = sorted(files.iterdir())
+    some = [path for path in every if path != next(one for one in every if one.suffix == ".fits")]
+
+    def container(paths: list[Path]) -> bytes:
+        headers = metadata_index({p.name: p.with_suffix(".json") for p in paths if p.suffix == ".fits"})
+        sources = [
+            Source(name=path.name, path=path, bytes=(found := digest(path)).bytes, crc32c=found.crc32c)
+            for path in paths
+        ]
+        with stage_container(tmp_path, obsid, sources, {METADATA_INDEX: headers}) as staged:
+            return Path(staged.readable_path).read_bytes()
+
+    endpoint = stand.start(Ingest(plugin="rucio", options=options(server, md5=True)), settle=0)
+    client = server.client()
+    dataset = f"Dataset/MiniCam/raw/Obs/20261122/{obsid}"
+    names = [f"MiniCam/20261122/{obsid}.zip", f"MiniCam/20261122/{obsid}.v2.zip"]
+    first, second = container(some), container(every)
+    stand.hand_over(names[0], first)
+    wait_for(lambda: endpoint.taken == 1 and endpoint.idle, 60.0, endpoint.status)
+    assert client.get_did(SCOPE, dataset)["open"] is True
+    stand.hand_over(names[1], second)
+    wait_for(lambda: endpoint.taken == 2 and endpoint.idle, 60.0, endpoint.status)
+    assert client.get_did(SCOPE, dataset)["open"] is False
+    assert files_of(client, dataset) == set(names)
+    (found,) = client.list_replicas([{"scope": SCOPE, "name": names[1]}])
+    assert (found["bytes"], found["adler32"]) == (len(second), f"{_core.adler32(second):08x}")
+    assert found["md5"] == hashlib.md5(second).hexdigest()
+    meta = client.get_metadata(SCOPE, names[1], plugin="JSON")
+    assert {key: meta[key] for key in meta if key.startswith("rubin")} == {"rubin_butler": "zip_file"}
+
+
+def test_a_zip_that_is_no_container_is_not_registered(server: Server, stand: Stand) -> None:
+    obsid = image()
+    endpoint = stand.start(Ingest(plugin="rucio", options=options(server), retries=0), settle=0)
+    stand.hand_over(f"MiniCam/20261122/{obsid}.zip", b"PK")
+    wait_for(lambda: endpoint.taken == 1 and endpoint.idle, 60.0, endpoint.status)
+    with stand.register() as register:
+        ((_, _, state, why),) = register.dead_letters(9)
+    assert state == "FAILURE"
+    assert "is no whole zip" in why

@@ -181,7 +181,7 @@ class Gatherer:
         beside: list[FileRow] = []
         again = 0.0
         for file in files:
-            if file.status in _GONE:
+            if file.status in _GONE or file.kind == "container":
                 continue
             try:
                 if file.verified is None:

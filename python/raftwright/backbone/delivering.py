@@ -53,7 +53,8 @@ _HELD: Final = frozenset({"immutable", "legal hold"})
 class Lanes:
     """Raises, when it is made, what is missing for an endpoint.
 
-    `told` is called with each try that ended; `active` says whether to take on work.
+    `told` is called with each try that ended; `rotten` with a container of the archive that is not what it
+    was, and why: it can be made anew. `active` says whether to take on work.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class Lanes:
         ledger: Ledger,
         *,
         told: Callable[[Endpoint, Ended], None],
+        rotten: Callable[[str, str], None],
         active: Callable[[], bool],
         metrics: Metrics,
     ) -> None:
         self._ledger = ledger
+        self._rotten = rotten
         self.weak: dict[str, str] = {}
         """Custodial endpoints that cannot hold files against their owner, and how they hold them."""
         self._lock = threading.Lock()
@@ -201,6 +204,8 @@ class Lanes:
                 raise
             with self._elsewhere(endpoint, row) as copy:
                 if copy is None:
+                    if row.path.endswith(".zip"):
+                        self._rotten(row.path, str(refused))
                     there = _there(sender, row)
                     if there is None:
                         raise

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from raftwright.errors import FormatError
 from raftwright.ledger.rows import DeliveryPlan
-from raftwright.transfer.naming import RANKS, priority, target
+from raftwright.transfer.naming import CLASSES, CONTAINER, RANKS, priority, target
 
 if TYPE_CHECKING:
     from raftwright.backbone.settings import Endpoint
@@ -199,7 +199,11 @@ class Planner:
                     target=name,
                     bytes=file.bytes,
                     crc32c=file.crc32c,
-                    priority=priority(endpoint.order, image.camera, file.detector),
+                    priority=(
+                        1 + len(CLASSES)
+                        if file.kind == CONTAINER
+                        else priority(endpoint.order, image.camera, file.detector)
+                    ),
                     rank=RANKS[file.kind],
                 )
             )

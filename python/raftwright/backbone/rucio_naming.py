@@ -12,13 +12,17 @@ from raftwright.camera import camera as find_camera
 from raftwright.camera.registry import camera_by_instrume
 from raftwright.errors import FormatError, NotFoundError, RaftwrightError
 from raftwright.ledger.images import exposure_id
+from raftwright.rawfile.container import METADATA_INDEX, open_container
 from raftwright.rawfile.names import FileName, ImageName, manifest_name, sidecar_path
 from raftwright.rawfile.sidecar import read_json
 
 __all__ = [
     "DATASET",
     "LONGEST",
+    "ZIP",
     "check_name",
+    "container_facts",
+    "dataset_id",
     "dataset_name",
     "expected_files",
     "image_of",
@@ -28,6 +32,8 @@ __all__ = [
 ]
 
 DATASET: Final = "Dataset/{instrument}/raw/Obs/{dayobs}/{obsid}"
+ZIP: Final = {"rubin_butler": "zip_file"}
+"""What `ctrl_ingestd` reads of a container."""
 LONGEST: Final = 250
 """Characters of a name, with Rucio's generic schema."""
 
@@ -56,6 +62,33 @@ def image_of(filename: str) -> ImageName | None:
         return ImageName.parse(match[0])
     except FormatError:
         return None
+
+
+def container_facts(path: Path, image: ImageName, camera: str = "") -> tuple[str, bool]:
+    """The camera's name, and whether a container has every file that its own manifest wants. Raises
+    FormatError (no container, or of another image), NotFoundError (the camera), StorageError."""
+    with open_container(path) as container:
+        if container.image != image:
+            raise FormatError(f"{path}: is a container of {container.image}")
+        manifest, instrume = manifest_name(image), None
+        try:
+            index = json.loads(container.read(METADATA_INDEX))
+            for header in (index.get("__COMMON__"), *index.values()):
+                if isinstance(header, dict) and isinstance(header.get("INSTRUME"), str):
+                    instrume = header["INSTRUME"]
+                    break
+            sensors = None
+            if manifest in container.members:
+                sensors = json.loads(container.read(manifest, _MANIFEST)).get("expectedSensors")
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise FormatError(f"{path}: its index or its manifest cannot be read: {error}") from None
+        names = _expected(image, sensors)
+        whole = names is not None and names <= container.members.keys()
+    if camera:
+        return find_camera(camera).name, whole
+    if instrume is None:
+        raise NotFoundError(f"{path.name}: no header in it says which camera took it; name the camera")
+    return camera_by_instrume(instrume).name, whole
 
 
 def is_raw(filename: str) -> bool:
@@ -97,13 +130,23 @@ def expected_files(directory: Path, image: ImageName) -> set[str] | None:
         sensors = read_json(path).get("expectedSensors")
     except (RaftwrightError, OSError):
         return None
+    return _expected(image, sensors)
+
+
+def _expected(image: ImageName, sensors: object) -> set[str] | None:
     if not isinstance(sensors, dict) or not sensors:
         return None
-    found = {path.name}
+    found = {manifest_name(image)}
     for sensor, kind in sensors.items():
         stem = f"{image}_{sensor}" + ("_guider" if kind == "GUIDER" else "")
         found |= {f"{stem}.fits", f"{stem}.json"}
     return found
+
+
+def dataset_id(instrument: str, detector: int, exposure: int, run: str, dataset_type: str) -> str:
+    """The id that every Butler gives to a raw."""
+    of = f"dataset_type={dataset_type},run={run},detector={detector},exposure={exposure}"
+    return str(uuid.uuid5(_IDS, f"{of},instrument={instrument}"))
 
 
 def rubin_fields(
@@ -116,9 +159,8 @@ def rubin_fields(
     detector = find_camera(camera or instrument).detector(f"{name.raft}_{name.slot}").id
     exposure = exposure_id(name.image)
     run = run.replace("{instrument}", instrument)
-    of = f"dataset_type={dataset_type},run={run},detector={detector},exposure={exposure}"
     sidecar = {
-        "id": str(uuid.uuid5(_IDS, f"{of},instrument={instrument}")),
+        "id": dataset_id(instrument, detector, exposure, run, dataset_type),
         "datasetType": {
             "name": dataset_type,
             "storageClass": storage_class,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from raftwright.backbone.receiving.plugins import Item, Plugin, Result, Where, options_of
 from raftwright.backbone.rucio import Entry, Registrar, RucioSettings
 from raftwright.backbone.rucio_naming import (
+    ZIP,
+    container_facts,
     dataset_name,
     expected_files,
     image_of,
@@ -19,6 +21,7 @@ from raftwright.backbone.rucio_naming import (
     rubin_fields,
 )
 from raftwright.errors import NotFoundError, RaftwrightError
+from raftwright.rawfile.container import is_container
 from raftwright.transfer.outcome import OutageError, RefusedError
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ class RucioPlugin:
         settings = self.settings
         path, prefix = Path(item.path), settings.prefix
         image = image_of(item.filename)
+        if image is not None and is_container(item.filename):
+            return self._container(item, image)
         raw = is_raw(item.filename)
         other = settings.other_scope or settings.scope
         dataset, expected, meta = "", None, {}
@@ -98,6 +103,22 @@ class RucioPlugin:
             meta=meta,
             dataset=dataset,
             expected=expected,
+        )
+
+    def _container(self, item: Item, image: ImageName) -> Entry:
+        """All files of an image in one: the dataset of the exposure is complete with it, where it is."""
+        settings, name = self.settings, f"{self.settings.prefix}{item.name}"
+        instrument, whole = container_facts(Path(item.path), image, settings.camera)
+        return Entry(
+            id=item.id,
+            scope=settings.scope,
+            name=name,
+            bytes=item.bytes,
+            adler32=item.adler32,
+            md5=item.md5 if settings.md5 else "",
+            meta=ZIP,
+            dataset=dataset_name(settings.dataset, instrument, image) if settings.dataset else "",
+            expected=frozenset({(settings.scope, name)}) if whole else None,
         )
 
     def _instrument(self, image: ImageName, path: Path) -> str:

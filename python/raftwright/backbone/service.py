@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from raftwright.backbone.delivering import Lanes
+from raftwright.backbone.packing import Packer
+from raftwright.backbone.packing_work import PackingWork
 from raftwright.backbone.places import NAME, Places
 from raftwright.backbone.planning import Planner
 from raftwright.backbone.scrubbing import Scrubber
@@ -93,10 +95,20 @@ class HandOff(Service):
         self._closing.append(self._teller.close)
         self.role = Role(ledger, f"{NAME}:{settings.instrument or '*'}", self._begins)
         self.planner = Planner(ledger, settings.endpoints, settings.instrument)
+        packer = Packer(ledger, lambda: self.settings.containers, settings.endpoints)
+        self.packing = PackingWork(
+            packer,
+            ledger,
+            settings.instrument,
+            active=lambda: self.active and not self._ends,
+            packed=self._was_packed,
+            metrics=self.metrics,
+        )
         self.lanes = Lanes(
             settings.endpoints,
             ledger,
             told=self._brought,
+            rotten=packer.tell_damaged,
             active=lambda: self.active or self._by_hand,
             metrics=self.metrics,
         )
@@ -115,6 +127,8 @@ class HandOff(Service):
             self.task("plan", self._plan, waiting=self.planner.overdue)
             self.task("sweep", self._sweep, waiting=lambda: float(self.active), patience=600.0)
             self.task("backlog", self._look_after)
+            for number in range(1, 1 + settings.containers.workers):
+                self.task(f"pack {number}", self.packing.work, waiting=self.packing.overdue, patience=60.0)
             if places.listen:
                 self.task("events", self._listen)
         for lane in self.lanes:
@@ -174,10 +188,12 @@ class HandOff(Service):
         if self.ledger is not None and self.lanes is not None:
             self.chronicle.end()
             self.planner.wake()
+            self.packing.wake()
 
     def in_flight(self) -> Collection[Hashable]:
         """Files on their way."""
-        return [name for lane in self.lanes or () for name in lane.in_flight()]
+        named: list[Hashable] = [name for lane in self.lanes or () for name in lane.in_flight()]
+        return named if self.lanes is None else [*named, *self.packing.busy()]
 
     def close(self) -> None:
         """Everything that was opened, the last thing first."""
@@ -198,6 +214,7 @@ class HandOff(Service):
     def _begins(self) -> None:
         """It is us from now on, or the ledger is another: all of it is compared."""
         self.planner.forget()
+        self.packing.forget()
         self.chronicle.forget()
         self._swept.clear()
         self._sweep_due = 0.0
@@ -219,9 +236,12 @@ class HandOff(Service):
     def _take(self, rows: list[EventRow]) -> None:
         """What changed in the ledger."""
         images: dict[int, None] = {}
+        changed: dict[int, None] = {}
         for row in rows:
             if row.image_id is None:
                 continue
+            if row.thing != "delivery":
+                changed[row.image_id] = None
             if row.thing == "replica":
                 self._teller.replica(row)
             elif row.thing == "delivery":
@@ -233,6 +253,8 @@ class HandOff(Service):
                 images[row.image_id] = None
         if images:
             self.planner.look_at(images)
+        if changed and self.packing.packer.wanted:
+            self.packing.look_at(changed)
 
     def _plan(self, task: Task) -> None:
         """Looks at images that there is news of."""
@@ -266,6 +288,7 @@ class HandOff(Service):
             try:
                 if self.planner.sweep(going_on):
                     self._poke()
+                self.packing.sweep(going_on)
                 if going_on():
                     self._sweep_due = time.monotonic() + self.settings.sweep
                     self._swept.set()
@@ -307,6 +330,11 @@ class HandOff(Service):
             self.chronicle.wake()
         if ended.state in DEAD:
             self._dead_news.set()
+
+    def _was_packed(self, image_id: int) -> None:
+        """It goes where it is asked for."""
+        self.planner.look_at([image_id])
+        self.chronicle.wake()
 
     def _found(self, row: ReplicaRow, state: str, reason: str) -> None:
         """A replica is not what it should be: it is brought there anew."""
@@ -360,7 +388,9 @@ class HandOff(Service):
             return False
         if self._by_hand:
             return self.lanes.idle()
-        return not self.active or (self._swept.is_set() and not self.planner.waiting and self.lanes.idle())
+        return not self.active or (
+            self._swept.is_set() and not self.planner.waiting and self.packing.idle and self.lanes.idle()
+        )
 
     def problems(self) -> list[str]:
         """See `Service`."""
@@ -392,6 +422,7 @@ class HandOff(Service):
             said.append(
                 f"{name} is custodial, and its files are held {how}: whoever owns them can change them"
             )
+        said += self.packing.problems()
         if self.planner.unverified:
             said.append(
                 f"{len(self.planner.unverified)} images have files that nobody has found to hold in the "
@@ -420,6 +451,7 @@ class HandOff(Service):
             "role": None if self.role is None else self.role.name,
             "active": self.active,
             "images_waiting": self.planner.waiting if self.lanes is not None else 0,
+            "containers": self.packing.status() if self.lanes is not None else {},
             "endpoints": endpoints,
             "problems": problems,
         }

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import posixpath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from raftwright.errors import FormatError
 from raftwright.service.units import Bytes, Period, Seconds
-from raftwright.transfer.naming import CLASSES, KINDS, LAYOUT, Class, Instrument, What, check_layout
+from raftwright.transfer.naming import CLASSES, KINDS, LAYOUT, Class, Instrument, check_layout
 from raftwright.transfer.place import Name, Place
 
-__all__ = ["Endpoint", "Scrub", "Settings"]
+__all__ = ["ButlerIndex", "Containers", "Endpoint", "Scrub", "Settings"]
+
+_Word: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z][A-Za-z0-9_]{0,99}\Z")]
+_Kind: TypeAlias = Literal["manifest", "header", "sidecar", "raw", "container"]
 
 
 class Endpoint(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,7 +31,9 @@ class Endpoint(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
     in."""
     instruments: list[Instrument] = msgspec.field(default_factory=list)
     """Only images of these; all by default."""
-    what: list[What] = msgspec.field(default_factory=lambda: list(KINDS))
+    what: list[_Kind] = msgspec.field(default_factory=lambda: list(KINDS))
+    """Kinds of files that it takes. `[container]`: of each image one file with all others, which is made for
+    it; not the others themselves, unless they are named too."""
     order: list[Class] = msgspec.field(default_factory=lambda: list(CLASSES))
     """Which CCDs go first, where several wait."""
     custodial: bool = False
@@ -73,6 +78,39 @@ class Scrub(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Bytes a second of each endpoint; 0: as fast as it goes."""
 
 
+class ButlerIndex(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a Butler at the far side knows raws: written into each container, so that `Butler.ingest_zip` takes
+    it as it is."""
+
+    formatter: Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+\Z")]
+    """Class that reads a raw there: `lsst.obs.lsst.LsstCamRawFormatter`, or
+    `raftwright.butler.formatter.RawFormatter`."""
+    storage_class: _Word = "Exposure"
+    dataset_type: _Word = "raw"
+    run: Annotated[str, Meta(min_length=1, max_length=200)] = "{instrument}/raw/all"
+    universe: Annotated[int, Meta(ge=1, le=1000)] = 8
+    """Version of its dimensions."""
+
+
+class Containers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How containers are made, where an endpoint takes them."""
+
+    always: bool = False
+    """They are made although no endpoint takes them."""
+    workers: Annotated[int, Meta(ge=1, le=16)] = 1
+    """That pack at a time, an image each."""
+    settle: Seconds = 10.0
+    """After the last file of an image was written."""
+    patience: Seconds = 3600.0
+    """For an image that is not complete, or lacks its header: then it is packed as it is."""
+    keep: Literal["always", "until-replicated"] = "always"
+    """`until-replicated`: one goes from the archive when all endpoints that take it have it."""
+    butler: ButlerIndex | None = None
+    """Without it a Butler takes members alone, `….zip#zip-path=MEMBER`, as `ingest-raws` does."""
+    reserve: Annotated[float, Meta(ge=0, le=0.9)] = 0.05
+    """Share of the archive's file system that no container takes: pixels go first."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a `HandOff`."""
 
@@ -86,6 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     custodial: Annotated[int, Meta(ge=0, le=1000)] = 0
     """So many of them have to be custodial."""
     scrub: Scrub = msgspec.field(default_factory=Scrub)
+    containers: Containers = msgspec.field(default_factory=Containers)
     sweep: Period = 3600.0
     """Between two comparisons of all files with all endpoints."""
     backlog: Period = 600.0

@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from raftwright.backbone.packing import Packer, Standing
 from raftwright.errors import NotFoundError
 from raftwright.ledger.clock import tai
+from raftwright.ledger.containers import CONTAINER
 from raftwright.ledger.replicas import ENDPOINT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from raftwright.backbone.settings import Endpoint, Settings
     from raftwright.ledger import Ledger
-    from raftwright.ledger.rows import ImageRow
+    from raftwright.ledger.rows import FileRow, ImageRow
 
 __all__ = [
     "DeadLetter",
     "FileStanding",
     "ImageStanding",
+    "containers_of",
     "dead_letters",
     "endpoints_of",
     "letters",
@@ -30,6 +33,7 @@ __all__ = [
     "unconfigured",
 ]
 
+_PAGE: Final = 200
 _GOOD: Final = frozenset({"written", "unchanged", "kept"})
 _DEAD: Final = (
     "SELECT image.obsid, delivery.path, delivery.target, delivery.bytes, delivery.state, delivery.reason,"
@@ -62,7 +66,7 @@ class FileStanding(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     bytes: int
     verified: tuple[str, ...]
-    """Endpoints with a good replica."""
+    """Endpoints with a good replica of it, or of a container that has it as it is."""
     lacking: Mapping[str, str]
     """Endpoints that want it and have no good replica, and why."""
     safe: bool
@@ -142,6 +146,27 @@ def unconfigured(ledger: Ledger, endpoints: Collection[str]) -> list[str]:
             found.append(name)
 
 
+def containers_of(
+    ledger: Ledger, settings: Settings, dayobs: int | None = None, image_ids: Iterable[int] | None = None
+) -> list[Standing]:
+    """How the containers of images stand, where they are made: of a night, of some images, or of all. Raises
+    StorageError."""
+    packer = Packer(ledger, lambda: settings.containers, settings.endpoints)
+    found: list[Standing] = []
+    after, chosen = 0, None if image_ids is None else set(image_ids)
+    instruments = [settings.instrument] if settings.instrument else []
+    while packer.wanted:
+        if chosen is None:
+            ids = ledger.containers.ids(after, _PAGE, dayobs=dayobs, instruments=instruments)
+        else:
+            ids = sorted(each for each in chosen if each > after)[:_PAGE]
+        found += [packer.standing(unit) for unit in ledger.containers.units(ids) if packer.takes(unit)]
+        if len(ids) < _PAGE:
+            break
+        after = ids[-1]
+    return found
+
+
 def standing_of(ledger: Ledger, settings: Settings, obsid: str) -> list[ImageStanding]:
     """The images of a name: of each file, which endpoints have it and which lack it. Raises NotFoundError,
     StorageError."""
@@ -170,17 +195,18 @@ def _image(ledger: Ledger, settings: Settings, image: ImageRow) -> ImageStanding
         for row in ledger.deliveries.of(image.id)
         if row.state != "delivered"
     }
+    packed = ledger.replicas.in_containers(image.id)
     least = settings.replicas or len(settings.endpoints)
     listed: list[FileStanding] = []
     for file in files:
-        wanted = [one for one in wanting if file.kind in one.what]
+        wanted = [one for one in wanting if file.kind in one.what or CONTAINER in one.what]
         if not wanted:
             continue
-        have = there.get(file.path, {})
+        have = dict.fromkeys(packed.get(file.id, ()), "verified") | there.get(file.path, {})
         lacking = {
             one.name: on_their_way.get((file.path, ENDPOINT + one.name))
             or have.get(one.name)
-            or ("not planned" if file.verified else "not yet found to hold in the archive")
+            or _not_planned(file, one)
             for one in wanted
             if have.get(one.name) != "verified"
         }
@@ -198,3 +224,9 @@ def _image(ledger: Ledger, settings: Settings, image: ImageRow) -> ImageStanding
             )
         )
     return ImageStanding(obsid=image.obsid, state=image.state, files=tuple(listed))
+
+
+def _not_planned(file: FileRow, endpoint: Endpoint) -> str:
+    if not file.verified:
+        return "not yet found to hold in the archive"
+    return "not planned" if file.kind in endpoint.what else "no container there has it as it is"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 from msgspec import Meta
 
 from raftwright.errors import FormatError, RaftwrightError
-from raftwright.rawfile.names import FileName, ImageName, manifest_name, sidecar_path
+from raftwright.rawfile.names import FileName, ImageName, container_version, manifest_name, sidecar_path
 from raftwright.transfer.words import check_words, fill, words_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLASSES",
+    "CONTAINER",
     "KINDS",
     "LAYOUT",
     "RANKS",
@@ -42,11 +43,13 @@ What: TypeAlias = Literal["manifest", "header", "sidecar", "raw"]
 Class: TypeAlias = Literal["wavefront", "science", "guider"]
 Instrument: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")]
 
+CONTAINER: Final = "container"
+"""All files of an image in one: the hand-off makes it, and brings it where it is asked for."""
 KINDS: Final[tuple[What, ...]] = ("manifest", "header", "sidecar", "raw")
 CLASSES: Final[tuple[Class, ...]] = ("wavefront", "science", "guider")
 LAYOUT: Final = "{instrument}/{dayobs}/{obsid}/{file}"
 """Names at a place, unless it says otherwise: those of the observatory's buckets."""
-RANKS: Final[Mapping[str, int]] = {kind: rank for rank, kind in enumerate(KINDS)}
+RANKS: Final[Mapping[str, int]] = {kind: rank for rank, kind in enumerate((*KINDS, CONTAINER))}
 
 _WORDS: Final = frozenset({"instrument", "dayobs", "obsid", "file", "raft", "sensor"})
 
@@ -62,8 +65,11 @@ def check_layout(layout: str) -> None:
 
 
 def kind_of(path: str) -> str:
-    """manifest, header, sidecar or raw, by the name of the file. Raises FormatError."""
+    """manifest, header, sidecar, container or raw, by the name of the file. Raises FormatError."""
     name = Path(path).name
+    if name.endswith(".zip"):
+        container_version(name)
+        return CONTAINER
     if name.endswith("_expectedSensors.json"):
         return "manifest"
     if name.endswith(".yaml"):

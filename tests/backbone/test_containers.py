@@ -1,0 +1,667 @@
+"""Containers: one file for each image, made, handed over, counted, made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from handoff_stand import Site, configuration, endpoint, files_in, hidden_in, running, wait_for
+
+import raftwright.backbone.packing as packing
+from raftwright.backbone.packing import Packer
+from raftwright.backbone.settings import Containers, Endpoint, Settings
+from raftwright.backbone.standing import containers_of, standing_of
+from raftwright.errors import FormatError, StorageError
+from raftwright.ledger import FileRow
+from raftwright.ledger.checking import check_ledger
+from raftwright.ledger.rebuilding import rebuild_image
+from raftwright.rawfile.container import check_container, open_container
+from raftwright.rawfile.standing import digest
+
+SOON = Containers(settle=0.0, patience=0.0, reserve=0.0)
+
+
+def packer(site: Site, *endpoints: Endpoint, **settings: Any) -> Packer:
+    chosen = msgspec.structs.replace(SOON, always=True, **settings)
+    return Packer(site.ledger, lambda: chosen, endpoints)
+
+
+def settle(site: Site, *numbers: int, state: str = "complete", header: str = "complete") -> None:
+    """As an archiver that found all sources to have ended."""
+    for number in numbers:
+        image = site.ledger.images.get(obsid(number))[0]
+
+        def work(transaction: Any, image: Any = image) -> None:
+            if image.state != state:
+                site.ledger.images.move_in(transaction, image.id, state, "for the test")
+            transaction.run(
+                "UPDATE image SET header_state = ?, settled_tai = 1.0 WHERE id = ?", (header, image.id)
+            )
+
+        site.ledger.database.change(work)
+
+
+def ready(site: Site, *numbers: int, **more: Any) -> None:
+    for number in numbers:
+        site.image(number, **more)
+    settle(site, *numbers)
+
+
+def obsid(number: int) -> str:
+    return f"CC_O_20261122_{number:06d}"
+
+
+def box(site: Site, number: int, version: int = 1) -> Path:
+    name = f"{obsid(number)}.zip" if version == 1 else f"{obsid(number)}.v{version}.zip"
+    return site.root / "20261122" / obsid(number) / name
+
+
+def unit(site: Site, number: int) -> Any:
+    (found,) = site.ledger.containers.units([site.ledger.images.get(obsid(number))[0].id])
+    return found
+
+
+def boxes(site: Site, number: int) -> list[FileRow]:
+    return site.ledger.files.of(site.ledger.images.get(obsid(number))[0].id, "container")
+
+
+def add_sidecar(site: Site, number: int, text: bytes = b"later", detector: str = "R22_S00") -> Path:
+    """A later sidecar, found to hold."""
+    path = box(site, number).with_name(f"{obsid(number)}_{detector}.sidecar2.json")
+    site.ledger.files.enter([site.file(path, "sidecar", number, text, detector)])
+    site.ledger.files.all_verified([str(path)])
+    return path
+
+
+def whole(site: Site, number: int, version: int = 1) -> None:
+    """Its container is one, in the ledger and on the disk, with every file of the image."""
+    row = boxes(site, number)[-1]
+    assert (row.path, row.version, row.status) == (str(box(site, number, version)), version, "written")
+    found = check_container(row.path)
+    assert (found.bytes, found.crc32c, found.adler32, found.wrong) == (row.bytes, row.crc32c, row.adler32, ())
+    files = [one for one in site.ledger.files.of(row.image_id) if one.kind != "container"]
+    assert {one.name: one.crc32c for one in found.members if not one.name.startswith("_")} == {
+        Path(file.path).name: file.crc32c for file in files if file.status == "written"
+    }
+    assert unit(site, number).standing() == "whole"
+
+
+# -- handing over
+
+
+def test_an_endpoint_gets_one_file_for_each_image(site: Site) -> None:
+    """D172: a container with an index instead of many small files."""
+    ready(site, 1, 2)
+    service = site.hand_off(site.to("far", what=["container"]), site.to("near"), containers=SOON)
+    site.delivered_to("far", 2, timeout=20)
+    site.delivered_to("near", 14)
+    assert sorted(files_in(site.place("far"))) == [
+        f"LSSTComCam/20261122/{obsid(number)}/{obsid(number)}.zip" for number in (1, 2)
+    ]
+    for number in (1, 2):
+        whole(site, number)
+        there = site.place("far") / "LSSTComCam" / "20261122" / obsid(number) / box(site, number).name
+        assert there.read_bytes() == box(site, number).read_bytes()
+        with zipfile.ZipFile(there) as opened:
+            assert opened.testzip() is None
+            for info in opened.infolist()[:-2]:
+                assert opened.read(info) == (box(site, number).parent / info.filename).read_bytes()
+    assert site.states("far") == {"verified": 2}
+    assert check_ledger(site.ledger) == []
+    assert service.report()["containers"]["packed"] == 2
+
+
+def test_no_container_where_nobody_takes_one(site: Site) -> None:
+    ready(site, 1)
+    service = site.hand_off(site.to("near"), containers=SOON)
+    site.delivered("near", count=7)
+    time.sleep(0.5)
+    assert not box(site, 1).exists()
+    assert service.report()["containers"]["waiting"] == 0
+
+
+def test_a_file_that_came_later_makes_the_next_version(site: Site) -> None:
+    """A late sidecar, then a repaired raw: each version has everything, none is changed."""
+    ready(site, 1)
+    site.hand_off(site.to("far", what=["container"]), containers=SOON)
+    site.delivered_to("far", 1)
+    first = box(site, 1).read_bytes()
+    add_sidecar(site, 1)
+    site.delivered_to("far", 2)
+    whole(site, 1, 2)
+    assert box(site, 1).read_bytes() == first
+    old, new = boxes(site, 1)
+    assert (old.replaced_by, new.replaces) == (new.path, old.path)
+    assert len(files_in(site.place("far"))) == 2
+    assert check_ledger(site.ledger) == []
+
+
+def test_an_image_waits_for_what_may_come(site: Site) -> None:
+    """Not before its files were quiet, nor before it is complete with its header, or the patience is over."""
+    site.image(1, verified=False)
+    some = packer(site, settle=30.0, patience=1000.0)
+
+    def why() -> str:
+        standing = some.standing(unit(site, 1))
+        assert standing.state == "missing"
+        assert (standing.wait > 0) == bool(standing.reason)
+        return standing.reason
+
+    assert "announced" in why()
+    settle(site, 1)
+    assert "7 of its files were not yet found to hold" in why()
+    site.verify(1)
+    assert "a moment ago" in why()
+    site.ledger.database.change(lambda transaction: transaction.run("UPDATE file SET written_tai = 1.0"))
+    assert why() == ""
+    for state, header, said in (
+        ("complete", "missing", ""),
+        ("complete", "expected", "its header is expected"),
+        ("complete", "partial", "its header is partial"),
+        ("incomplete", "complete", "the image is incomplete"),
+    ):
+        settle(site, 1, state=state, header=header)
+        site.ledger.database.change(
+            lambda transaction: transaction.run("UPDATE image SET settled_tai = ?", (packing.tai(),))
+        )
+        assert why() == said
+        settle(site, 1, state=state, header=header)
+        assert why() == "", "long ago"
+
+
+def test_pixels_go_first(site: Site) -> None:
+    """Nothing is packed where that would fill the disk: it is told, and tried again."""
+    ready(site, 1)
+    with pytest.raises(StorageError, match="would leave less than 90% of the file system free"):
+        packer(site, reserve=0.9).pack(unit(site, 1))
+    service = site.hand_off(
+        site.to("far", what=["container"]), containers=msgspec.structs.replace(SOON, reserve=0.9)
+    )
+    wait_for(lambda: any("cannot be packed" in one for one in service.problems()))
+    assert not box(site, 1).exists()
+
+
+# -- what counts
+
+
+def test_a_copy_of_the_container_is_one_of_each_file_in_it(site: Site) -> None:
+    """The rule of retention: as the files are now, and where the container is good."""
+    ready(site, 1)
+    site.hand_off(site.to("far", what=["container"], custodial=True), containers=SOON)
+    site.delivered_to("far", 1)
+    files = [file for file in site.ledger.files.of(1) if file.kind != "container"]
+    ids = {file.id for file in files}
+    replicas = site.ledger.replicas
+    assert replicas.safe(ids, ["far"]) == ids
+    assert replicas.safe(ids, 1, custodial=1) == ids
+    assert replicas.safe(ids, 2) == replicas.safe(ids, ["near"]) == set()
+    assert replicas.safe(ids, 1, but=["far"]) == set()
+    assert replicas.safe(ids, 1, checked_since=packing.tai() + 5) == set()
+    # One that came later is in no container.
+    late = add_sidecar(site, 1)
+    row = site.ledger.files.by_path(str(late))
+    assert row is not None
+    assert row.id not in replicas.safe([row.id], ["far"])
+    # One that has other bytes now than in the container.
+    other = files[0]
+    for column, value in (("crc32c", "00000000"), ("bytes", other.bytes + 1)):
+        before = getattr(other, column)
+        for now in (value, before):
+            site.ledger.database.change(
+                lambda transaction, column=column, now=now: transaction.run(
+                    f"UPDATE file SET {column} = ? WHERE id = ?", (now, other.id)
+                )
+            )
+            assert (other.id in replicas.safe([other.id], ["far"])) == (now == before)
+    # The container itself is not good there.
+    (replica,) = [one for one in replicas.at("far") if one.path == str(box(site, 1))]
+    replicas.damaged(replica, "for the test")
+    assert not replicas.safe(ids, ["far"]) & ids or len(boxes(site, 1)) == 2
+
+
+def test_an_image_is_safe_by_its_container(site: Site) -> None:
+    """`handoff status OBSID`: which files an endpoint has in its container, which not."""
+    ready(site, 1)
+    service = site.hand_off(site.to("far", what=["container"]), containers=SOON)
+    site.delivered_to("far", 1)
+    (found,) = standing_of(site.ledger, service.settings, obsid(1))
+    assert found.safe
+    assert len(found.files) == 8
+    service.stop()
+    late = add_sidecar(site, 1)
+    (found,) = standing_of(site.ledger, service.settings, obsid(1))
+    assert not found.safe
+    (one,) = [file for file in found.files if not file.safe]
+    assert (one.path, dict(one.lacking)) == (str(late), {"far": "no container there has it as it is"})
+    (standing,) = containers_of(site.ledger, service.settings)
+    assert (standing.state, standing.lacking) == ("old", 1)
+
+
+def test_a_container_goes_when_all_endpoints_have_it(site: Site) -> None:
+    """`keep: until-replicated`: it is `removed` in the ledger, its files stay; a new endpoint gets it made
+    anew, with the same bytes."""
+    ready(site, 1)
+    going = msgspec.structs.replace(SOON, keep="until-replicated")
+    first = site.hand_off(site.to("far", what=["container"]), containers=going)
+    wait_for(lambda: boxes(site, 1) and boxes(site, 1)[0].status == "removed", said=site.counts)
+    wait_for(lambda: not box(site, 1).exists())
+    assert site.states("far") == {"verified": 1}
+    time.sleep(0.5)
+    assert len(boxes(site, 1)) == 1
+    assert not box(site, 1).exists(), "it is not made again"
+    assert check_ledger(site.ledger) == []
+    ids = {file.id for file in site.ledger.files.of(1) if file.kind != "container"}
+    assert site.ledger.replicas.safe(ids, ["far"]) == ids
+    first.stop()
+    site.hand_off(site.to("far", what=["container"]), site.to("new", what=["container"]), containers=going)
+    site.delivered_to("new", 1, timeout=20)
+    wait_for(lambda: not box(site, 1).exists())
+    assert files_in(site.place("new")) == files_in(site.place("far"))
+    assert len(boxes(site, 1)) == 1
+
+
+def test_a_container_that_is_damaged_there_and_gone_here(site: Site) -> None:
+    """It is made anew from its files: the same bytes, under the same name; what was there is kept aside."""
+    ready(site, 1)
+    service = site.hand_off(
+        site.to("far", what=["container"]), containers=msgspec.structs.replace(SOON, keep="until-replicated")
+    )
+    wait_for(lambda: boxes(site, 1) and boxes(site, 1)[0].status == "removed")
+    (there,) = (path for path in site.place("far").rglob("*.zip"))
+    good = there.read_bytes()
+    spoilt = site.spoil(there)
+    service.scrubbers["far"].now()
+    wait_for(lambda: there.is_file() and there.read_bytes() == good, 20, lambda: site.states("far"))
+    wait_for(lambda: site.states("far") == {"verified": 1})
+    assert hidden_in(site.place("far"), ".damaged") == [spoilt]
+
+
+def test_a_container_that_rots_here_is_made_anew(site: Site) -> None:
+    """A bit of it flips before it left: its files are good, so it is."""
+    ready(site, 1)
+    some = packer(site)
+    some.pack(unit(site, 1))
+    good = box(site, 1).read_bytes()
+    spoilt = site.spoil(box(site, 1))
+    site.hand_off(site.to("far", what=["container"]), containers=SOON)
+    site.delivered_to("far", 1, timeout=20)
+    assert list(files_in(site.place("far")).values()) == [good]
+    (aside,) = box(site, 1).parent.glob("*.damaged-*")
+    assert aside.read_bytes() == spoilt
+    whole(site, 1)
+
+
+def test_a_file_that_rots_here_is_in_no_container(site: Site) -> None:
+    ready(site, 1)
+    raw = next(box(site, 1).parent.glob("*.fits"))
+    site.spoil(raw)
+    with pytest.raises(FormatError, match=r"the ledger says .* `raftwright audit --digests`"):
+        packer(site).pack(unit(site, 1))
+    assert not box(site, 1).exists()
+    assert boxes(site, 1) == []
+
+
+def test_what_cannot_be_made_again_is_said(site: Site) -> None:
+    """Files of it were removed from the archive: a smaller one never takes its place."""
+    ready(site, 1)
+    some = packer(site)
+    some.pack(unit(site, 1))
+    raw = next(box(site, 1).parent.glob("*.fits"))
+    site.ledger.files.removed([str(raw)], "retention")
+    raw.unlink()
+    box(site, 1).unlink()
+    site.ledger.files.lost(str(box(site, 1)), "it is not there")
+    with pytest.raises(FormatError, match="cannot be made again, 1 of its files"):
+        some.pack(unit(site, 1))
+    add_sidecar(site, 1)
+    made = some.pack(unit(site, 1))
+    assert (Path(made.path), made.members) == (box(site, 1, 2), 7)
+    old, new = boxes(site, 1)
+    assert (old.replaced_by, new.replaces) == ("", ""), "both count: neither has everything"
+
+
+# -- what stands there already
+
+
+@pytest.mark.parametrize("what", ["truncated", "empty", "foreign", "of another image"])
+def test_a_name_on_the_disk_is_never_the_mark_of_what_is_done(site: Site, what: str) -> None:
+    """D162, F44: a zip that somebody left is read; what is none is set aside with the reason, and done
+    again."""
+    ready(site, 1, 2)
+    some = packer(site)
+    some.pack(unit(site, 2))
+    other = box(site, 2).read_bytes()
+    left = {
+        "truncated": other[: len(other) // 2],
+        "empty": b"",
+        "foreign": b"something else",
+        "of another image": other,
+    }[what]
+    box(site, 1).write_bytes(left)
+    standing = some.standing(unit(site, 1))
+    assert standing.state == "half done"
+    made = some.pack(unit(site, 1))
+    assert made.how == "packed"
+    (aside,) = made.aside
+    assert Path(aside).read_bytes() == left
+    assert aside.startswith(f"{box(site, 1)}.damaged-")
+    whole(site, 1)
+    ((shown, reason),) = site.ledger.read("SELECT shown, reason FROM quarantine")
+    assert Path(aside).name in shown
+    assert reason
+
+
+def test_a_container_that_somebody_named_and_died_is_taken(site: Site) -> None:
+    """D162: between the name and the ledger."""
+    ready(site, 1)
+    some = packer(site)
+    some.pack(unit(site, 1))
+    body = box(site, 1).read_bytes()
+    site.ledger.database.change(lambda transaction: transaction.run("DELETE FROM member"))
+    site.ledger.database.change(
+        lambda transaction: transaction.run("DELETE FROM file WHERE kind = 'container'")
+    )
+    made = some.pack(unit(site, 1))
+    assert (made.how, made.aside) == ("adopted", ())
+    assert box(site, 1).read_bytes() == body
+    whole(site, 1)
+    # One that is older than the files by now is entered, and the next version made.
+    site.ledger.database.change(lambda transaction: transaction.run("DELETE FROM member"))
+    site.ledger.database.change(
+        lambda transaction: transaction.run("DELETE FROM file WHERE kind = 'container'")
+    )
+    add_sidecar(site, 1)
+    assert some.pack(unit(site, 1)).how == "packed"
+    whole(site, 1, 2)
+    assert [row.version for row in boxes(site, 1)] == [1, 2]
+
+
+def test_two_who_pack_at_a_time(site: Site) -> None:
+    """The bytes are the same, so both are right."""
+    ready(site, 1)
+    one, other = packer(site), packer(site)
+    before = unit(site, 1)
+    assert one.pack(before).how == "packed"
+    assert other.pack(before).how in ("packed", "adopted", "there")
+    whole(site, 1)
+    assert len(boxes(site, 1)) == 1
+
+
+def test_what_another_named_meanwhile_is_not_set_aside(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two find the same truncated zip; one is through with it, and with the container, before the other."""
+    ready(site, 1)
+    left = b"PK truncated"
+    box(site, 1).write_bytes(left)
+    real, other = packing.check_container, packer(site)
+
+    def slowly(path: Any, **more: Any) -> Any:
+        try:
+            return real(path, **more)
+        finally:
+            monkeypatch.setattr(packing, "check_container", real)
+            assert other.pack(unit(site, 1)).how == "packed"
+
+    monkeypatch.setattr(packing, "check_container", slowly)
+    assert packer(site).pack(unit(site, 1)).how in ("there", "adopted")
+    whole(site, 1)
+    assert [path.read_bytes() for path in box(site, 1).parent.glob("*.damaged-*")] == [left]
+
+
+def test_an_image_that_is_read_out_is_not_packed_by_hand(site: Site) -> None:
+    site.image(1)
+    standing = packer(site).standing(unit(site, 1))
+    assert standing.wait > 0
+    assert standing.reason == "the image is announced"
+
+
+def test_a_rebuild_knows_what_is_in_a_container(site: Site, tmp_path: Path) -> None:
+    """`raftwright ledger rebuild`: by the containers themselves. A damaged one is set aside."""
+    from raftwright.camera import camera
+    from raftwright.daq import simulate_image
+    from raftwright.ledger import open_ledger
+    from raftwright.ledger.rebuilding import rebuild
+    from raftwright.rawfile import write_image
+
+    found = camera("MiniCam")
+    names = ["MN_O_20261122_000007", "MN_O_20261122_000008"]
+    root = tmp_path / "other"
+    for name in names:
+        write_image(simulate_image(found, name, seed=3), root, camera=found, durable=False)
+    url = f"sqlite:///{tmp_path}/first.db"
+    with open_ledger(url) as ledger:
+        rebuild(ledger, root)
+        chosen = msgspec.structs.replace(SOON, always=True)
+        some = Packer(ledger, lambda: chosen, ())
+        units = ledger.containers.units(ledger.containers.ids())
+        made = [some.pack(each) for each in units]
+        assert len(made) == 2
+        want = ledger.read(
+            "SELECT path, bytes, crc32c, version FROM file WHERE kind = 'container' ORDER BY path"
+        )
+        inside = "SELECT box.path, file.path, member.crc32c FROM member JOIN file ON file.id = member.file_id"
+        inside += " JOIN file AS box ON box.id = member.container_id ORDER BY 1, 2"
+        members = ledger.read(inside)
+    with open_ledger(f"sqlite:///{tmp_path}/second.db") as ledger:
+        assert rebuild(ledger, root).strange == 0
+        assert (
+            ledger.read(
+                "SELECT path, bytes, crc32c, version FROM file WHERE kind = 'container' ORDER BY path"
+            )
+            == want
+        )
+        assert ledger.read(inside) == members
+        assert check_ledger(ledger) == []
+        assert rebuild(ledger, root).new_files == 0
+    body = bytearray(Path(made[0].path).read_bytes())
+    body[200] ^= 1
+    Path(made[0].path).write_bytes(body)
+    with open_ledger(f"sqlite:///{tmp_path}/third.db") as ledger:
+        result = rebuild(ledger, root)
+        assert [path for path, _ in result.listed] == [made[0].path]
+        assert len(ledger.read("SELECT 1 FROM file WHERE kind = 'container'")) == 1
+        assert rebuild_image(ledger, Path(made[1].path).parent).new_files == 0
+
+
+def test_the_audit_lists_what_is_half_done(site: Site) -> None:
+    """D162: missing, older than the files, damaged, and what stands there that the ledger does not have."""
+    from raftwright.report.auditing import Options, audit
+    from raftwright.report.book import open_book
+    from raftwright.report.places import endpoints_of
+
+    ready(site, 1, 2, 3, 4, 5, 6)
+    some = packer(site)
+    for number in (2, 3, 4, 5):
+        some.pack(unit(site, number))
+    add_sidecar(site, 3)
+    site.ledger.files.verified(str(box(site, 4)), ok=False, reason="for the test")
+    box(site, 5).unlink()
+    box(site, 6).write_bytes(b"PK")
+    os.utime(box(site, 6), (1, 1))
+    options = Options(
+        archive=site.root, places=endpoints_of([site.to("far", what=["container"])]), settle=0.0
+    )
+    with open_book(site.url) as book:
+        said = {
+            image.obsid: [
+                (one.what.value, one.reason)
+                for one in image.findings
+                if ".zip" in str(one) or "cont" in str(one)
+            ]
+            for image in audit(book, options, now=packing.tai() + 100)
+        }
+    assert ("container", "has no container") in said[obsid(1)]
+    assert [one for one in said[obsid(2)] if one[0] != "unplanned"] == []
+    assert ("container", "is older than the image: 1 file is not in it") in said[obsid(3)]
+    assert any(what == "container" and "damaged" in why for what, why in said[obsid(4)]) or any(
+        what == "back" for what, _ in said[obsid(4)]
+    )
+    assert any(what == "gone" for what, _ in said[obsid(5)])
+    assert any(what == "unknown" and "container" in why for what, why in said[obsid(6)])
+
+
+# -- killed
+
+_CHILD = """
+import os, signal, sys
+import raftwright.backbone.packing as packing
+import raftwright.rawfile.container_writing as writing
+import msgspec
+from raftwright.backbone.settings import Containers
+from raftwright.ledger import open_ledger
+left = int(sys.argv[3])
+
+def deadly(call):
+    def counted(*arguments, **named):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        found = call(*arguments, **named)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+    return counted
+
+for name in ("pwrite", "fsync", "link", "unlink", "posix_fadvise"):
+    setattr(os, name, deadly(getattr(os, name)))
+ledger = open_ledger(sys.argv[1])
+ledger.containers.enter = deadly(ledger.containers.enter)
+ledger.files.removed = deadly(ledger.files.removed)
+ledger.quarantine.put = deadly(ledger.quarantine.put)
+writing.check_container = deadly(writing.check_container)
+chosen = Containers(settle=0.0, patience=0.0, reserve=0.0, always=True)
+packer = packing.Packer(ledger, lambda: chosen, ())
+(unit,) = ledger.containers.units([int(sys.argv[2])])
+print(packer.pack(unit).how, flush=True)
+"""
+
+
+def test_killed_at_every_step(site: Site) -> None:
+    """D162, F44, F12: SIGKILL before and after each write, sync, name and row, with a truncated zip under
+    the name at the beginning; what is done is whole, and nothing else counts."""
+    chance = random.Random(20261122)
+    number, steps, died = 1, 1, 0
+    while True:
+        ready(site, number, bytes=3000)
+        left = chance.randbytes(500) if number % 2 else b""
+        if left:
+            box(site, number).write_bytes(left)
+        image = unit(site, number)
+        done = subprocess.run(
+            [sys.executable, "-c", _CHILD, site.url, str(image.image_id), str(steps)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        rows = boxes(site, number)
+        if done.returncode == 0:
+            assert done.stdout.strip() == "packed"
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        died += 1
+        if rows:
+            whole(site, number)
+        else:
+            assert unit(site, number).standing() == "missing"
+        again = packer(site).pack(unit(site, number))
+        assert again.how in ("packed", "adopted", "there")
+        whole(site, number)
+        asides = [path.read_bytes() for path in box(site, number).parent.glob("*.damaged-*")]
+        assert asides == ([left] if left else [])
+        hidden = [path for path in box(site, number).parent.iterdir() if path.name.startswith(".")]
+        assert hidden == []
+        number, steps = number + 1, steps + (1 if steps < 12 else chance.randrange(1, 9))
+    assert died > 12
+    assert check_ledger(site.ledger) == []
+
+
+def test_killed_again_and_again_while_it_packs_and_hands_over(site: Site) -> None:
+    """F12, D162: the service at random points; every image arrives as one file, once."""
+    chance = random.Random(7)
+    config = configuration(
+        site,
+        [endpoint(site, "far", what=["container"], bandwidth="3 MB")],
+        containers={"settle": 0, "patience": 0, "reserve": 0, "workers": 2, "keep": "until-replicated"},
+    )
+    numbers = list(range(1, 9))
+    for number in numbers:
+        ready(site, number, bytes=100_000)
+    for _ in range(6):
+        before = len(site.ledger.read("SELECT 1 FROM event WHERE thing IN ('file', 'replica')"))
+        with running(config):
+            until = time.monotonic() + 3.0
+            wanted = before + chance.randrange(1, 4)
+            while time.monotonic() < until and wanted > len(
+                site.ledger.read("SELECT 1 FROM event WHERE thing IN ('file', 'replica')")
+            ):
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0.0, 0.02))
+    with running(config):
+        wait_for(lambda: all(boxes(site, n) and boxes(site, n)[-1].status == "removed" for n in numbers), 40)
+        wait_for(lambda: not list(site.root.rglob("*.zip")))
+    assert site.states("far") == {"verified": len(numbers)}
+    there = files_in(site.place("far"))
+    assert len(there) == len(numbers)
+    for number in numbers:
+        (row,) = boxes(site, number)
+        path = site.place("far") / "LSSTComCam" / "20261122" / obsid(number) / f"{obsid(number)}.zip"
+        assert digest(path).crc32c == row.crc32c
+        with open_container(path) as container:
+            assert sum(not name.startswith("_") for name in container.members) == 7
+    assert not list(site.root.rglob("*.damaged-*"))
+    assert check_ledger(site.ledger) == []
+
+
+# -- the command
+
+
+def test_the_command(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """`raftwright handoff pack`: a dry run, images, all; what cannot be packed is told, the rest is done."""
+    from raftwright.cli import main
+
+    ready(site, 1, 2, 3)
+    config = configuration(site, [endpoint(site, "far", what=["container"])], containers={"reserve": 0})
+    options = ["--config", str(config), "--json"]
+
+    def run(*arguments: str) -> tuple[int, Any]:
+        code = main(["handoff", *arguments, *options])
+        return code, json.loads(capsys.readouterr().out)
+
+    code, said = run("pack", "--dry-run")
+    assert (code, said["packed"], [one["was"] for one in said["images"]]) == (0, 3, ["missing"] * 3)
+    assert not list(site.root.rglob("*.zip"))
+    code, said = run("status")
+    assert [one["state"] for one in said["containers"]] == ["missing"] * 3
+    code, said = run("pack", obsid(2))
+    assert (code, said["packed"], said["images"][0]["members"]) == (0, 1, 7)
+    site.spoil(next(box(site, 3).parent.glob("*.fits")))
+    code, said = run("pack", "--night", "20261122")
+    assert (code, said["packed"], said["there"], said["failed"]) == (5, 1, 1, 1)
+    assert "the ledger says" in said["images"][2]["error"]
+    assert main(["handoff", "pack", "XX_O_20261122_000099", *options]) != 0
+    capsys.readouterr()
+    code, said = run("status", obsid(1))
+    assert code == 5
+    for number in (1, 2):
+        whole(site, number)
+
+
+def test_settings_that_make_no_sense() -> None:
+    for wrong in ({"workers": 0}, {"reserve": 1.0}, {"keep": "never"}, {"settle": -1}):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"containers": wrong}, Settings)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(
+            {"endpoints": [{"name": "a", "kind": "directory", "root": "/a", "what": ["zip"]}]}, Settings
+        )
