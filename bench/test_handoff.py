@@ -1,5 +1,5 @@
-"""The hand-off to two local endpoints, against `cp` and `sha256sum` to the same places: `pytest
-bench/test_handoff.py -s`.
+"""The hand-off to two local endpoints, against `cp` and `sha256sum` to the same places, and containers of
+images against `zip -0` and `sha256sum`: `pytest bench/test_handoff.py -s`.
 
 Files of the size of full CCDs, with their sidecars. Both run with the two places side by side, in turn, from
 files that are in memory. The hand-off is a process of its own; it ends when the ledger says of every file
@@ -11,6 +11,7 @@ RAFTWRIGHT_BENCH_GIGABYTES (2): at each place, of all runs together. RAFTWRIGHT_
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +28,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for test_forwarder
 
+from raftwright.backbone.packing import Packer
+from raftwright.backbone.settings import Containers
 from raftwright.ledger import DetectorFacts, FileRow, ImageFacts, Ledger, SourceFacts, open_ledger
+from raftwright.ledger.containers import ContainerUnit
 from raftwright.rawfile.standing import digest
 from test_forwarder import running
 
@@ -42,17 +47,25 @@ def disk() -> Iterator[Path]:
         yield Path(name)
 
 
-def write(archive: Path, number: int) -> tuple[ImageFacts, list[FileRow]]:
+def header(chance: random.Random, detector: str) -> bytes:
+    """A sidecar of some 20 kB."""
+    cards = {f"KEY{number:04d}": "the same for all of the image" for number in range(300)}
+    return json.dumps({"__CONTENT__": "metadata", "INSTRUME": "ComCam", "CCD": detector, **cards}).encode()
+
+
+def write(
+    archive: Path, number: int, octets: int = SIZE, ccds: int = CCDS
+) -> tuple[ImageFacts, list[FileRow]]:
     """A raft's files in the archive, and what the ledger is told of them."""
     obsid, chance = f"CC_O_20261122_{number:06d}", random.Random(number)
     directory = archive / "20261122" / obsid
     directory.mkdir(parents=True)
     rows = []
-    for ccd in range(CCDS):
-        detector = f"R22_S{ccd // 3}{ccd % 3}"
-        for kind, suffix, size in (("sidecar", "json", 20_000), ("raw", "fits", SIZE)):
+    for ccd in range(ccds):
+        detector = f"R{22 + ccd // 9}_S{ccd % 9 // 3}{ccd % 3}"
+        for kind, suffix in (("sidecar", "json"), ("raw", "fits")):
             path = directory / f"{obsid}_{detector}.{suffix}"
-            path.write_bytes(chance.randbytes(size))
+            path.write_bytes(chance.randbytes(octets) if kind == "raw" else header(chance, detector))
             found = digest(path)
             rows.append(
                 FileRow(
@@ -155,4 +168,57 @@ def test_two_endpoints(disk: Path) -> None:
             for one in (path, *(place / "LSSTComCam" / path.relative_to(archive) for place in places))
         }
         assert len(sums) == 1, path
+    assert statistics.median(ratios) >= PROMISED
+
+
+def zipped_by_hand(directory: Path, path: Path) -> float:
+    """Seconds of `zip -0` and `sha256sum`; without a zip, of Python's."""
+    files = sorted(directory.glob("*.fits")) + sorted(directory.glob("*.json"))
+    began = time.monotonic()
+    if shutil.which("zip"):
+        subprocess.run(["zip", "-0qj", path, *files], check=True, timeout=600)
+    else:
+        with zipfile.ZipFile(path, "w") as opened:
+            for file in files:
+                opened.write(file, file.name)
+    subprocess.run(["sha256sum", path], check=True, capture_output=True, timeout=600)
+    return time.monotonic() - began
+
+
+def packed(packer: Packer, unit: ContainerUnit) -> float:
+    """Seconds of a container: written, synced, read back from the disk, named, in the ledger."""
+    began = time.monotonic()
+    assert packer.pack(unit).how == "packed"
+    return time.monotonic() - began
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("what", ["a raft", "205 small files"])
+def test_packing(disk: Path, what: str) -> None:
+    """An exposure of one raft, and 205 files of small CCDs with their sidecars, in turn with `zip -0`."""
+    archive = disk / "archive"
+    archive.mkdir()
+    chosen = Containers(settle=0.0, patience=0.0, reserve=0.0, always=True)
+    ratios, octets, ours, theirs = [], 0, 0.0, 0.0
+    with open_ledger(archive / "ledger.db") as ledger:
+        packer = Packer(ledger, lambda: chosen, ())
+        for turn in range(1, 2 + 2 * ROUNDS):
+            size, ccds = (SIZE, CCDS) if what == "a raft" else (200_000, 205)
+            enter(ledger, [write(archive, turn, size, ccds)])
+            os.sync()
+            directory = archive / "20261122" / f"CC_O_20261122_{turn:06d}"
+            hand = zipped_by_hand(directory, disk / f"{turn}.zip")
+            (disk / f"{turn}.zip").unlink()
+            os.sync()
+            image_id = ledger.images.get(directory.name)[0].id
+            seconds = packed(packer, ledger.containers.units([image_id])[0])
+            if turn == 1:
+                continue  # what is loaded for the first
+            ratios.append(hand / seconds)
+            octets, ours, theirs = octets + size * ccds, ours + seconds, theirs + hand
+    print(
+        f"\n{what} into a container, verified: {octets / ours / 1e6:.0f} MB/s; zip -0 and sha256sum: "
+        f"{octets / theirs / 1e6:.0f} MB/s; of their rate {', '.join(f'{ratio:.2f}' for ratio in ratios)}, "
+        f"median {statistics.median(ratios):.2f}"
+    )
     assert statistics.median(ratios) >= PROMISED

@@ -419,6 +419,9 @@ def test_a_destination_that_is_away_is_asked_three_times(site: Site) -> None:
         def instruments(self) -> frozenset[str]:
             return frozenset()
 
+        def takes_containers(self) -> bool:
+            return False
+
     away = Away()
     found = site.audit(places=[away])
     assert away.asked == 3

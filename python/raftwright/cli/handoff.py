@@ -12,7 +12,7 @@ import typer
 
 from raftwright.cli.console import columns, console
 from raftwright.cli.exits import Exit
-from raftwright.cli.figures import count, seconds, size
+from raftwright.cli.figures import count, size
 from raftwright.cli.ledgers import NightOption, ledger_of, open_known
 from raftwright.cli.options import (
     ControlOption,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from raftwright.backbone import HandOff, Settings
-    from raftwright.backbone.standing import ImageStanding
 
 __all__ = ["app"]
 
@@ -128,18 +127,25 @@ def status(
     """Tell how replicas stand: at each endpoint, or of one image. Exit code 5 where an image lacks some."""
     del json
     console.command = "handoff status"
+    import msgspec
+
     from raftwright.backbone.standing import endpoints_of, standing_of
+    from raftwright.cli.containers import of_last_nights, tell_amiss
+    from raftwright.cli.replicas import tell_endpoints, tell_images
 
     found = _site(config, out, ledger, to)
     settings: Settings = found.settings("handoff")
     with open_known(found.common.ledger, read_only=True) as opened:
         images = [] if obsid is None else standing_of(opened, settings, obsid)
         endpoints = {} if images else endpoints_of(opened, settings.endpoints, night)
+        containers = [] if images else of_last_nights(opened, settings, night)
     if images:
-        _tell_images(images)
+        tell_images(images)
         return
-    _tell_endpoints(endpoints)
-    console.answer("ok", Exit.OK, {"ledger": found.common.ledger, "endpoints": endpoints})
+    tell_endpoints(endpoints)
+    tell_amiss(containers)
+    content = {"ledger": found.common.ledger, "endpoints": endpoints}
+    console.answer("ok", Exit.OK, {**content, "containers": msgspec.to_builtins(containers)})
 
 
 @app.command("again", short_help="Queue once more what was given up.")
@@ -226,6 +232,45 @@ def plan(
         ],
     }
     console.answer("ok", Exit.OK, content)
+
+
+@app.command("pack", short_help="Make the container of each image.")
+def pack(
+    obsid: Annotated[
+        list[str] | None, typer.Argument(metavar="[OBSID]...", help="Images; all by default.")
+    ] = None,
+    config: _ConfigOption = None,
+    out: OutOption = None,
+    ledger: _LedgerOption = None,
+    to: _ToOption = None,
+    night: NightOption = None,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Make the container of each image, one file with all of its files, where it has none that is up to date.
+
+    The hand-off does the same where an endpoint takes containers. What stands under the name of one and is
+    none is set aside. With --dry-run it is told which images lack one, or have it half done or out of date.
+    """
+    del json
+    console.command = "handoff pack"
+    from raftwright.cli.containers import pack_images
+
+    if obsid and night is not None:
+        raise UsageError("name images or a night, not both")
+    found = _site(config, out, ledger, to)
+    with open_known(found.common.ledger, read_only=dry_run) as opened:
+        content = pack_images(
+            opened, found.settings("handoff"), obsid or (), night, dry_run=dry_run, progress=console.say
+        )
+    made = "would be packed" if dry_run else "packed"
+    said = [f"{content['packed']} {made}", f"{content['there']} were there"]
+    said += [f"{content[key]} {key}" for key in ("adopted", "waiting", "failed") if content[key]]
+    console.say(", ".join(said))
+    code = Exit.FAULTS if content["failed"] else Exit.OK
+    console.answer("faults" if content["failed"] else "ok", code, content)
+    if content["failed"]:
+        raise typer.Exit(code)
 
 
 @app.command("scrub", short_help="Read replicas again, and mend them.")
@@ -429,71 +474,3 @@ def _scrubbed(
         mine = sum(item["endpoint"] == name for item in found)
         report[name] = {**scrubber.status(), "left": left, "healed": max(0, before[name] + mine - left)}
     return report
-
-
-# -- telling
-
-
-def _tell_endpoints(endpoints: Mapping[str, Mapping[str, Any]]) -> None:
-    if not endpoints:
-        console.say("no endpoints are configured")
-    rows = []
-    for name, each in endpoints.items():
-        bad = ", ".join(f"{n} {state}" for state, n in each["replicas"].items() if state != "verified")
-        waiting = ", ".join(f"{n} {state}" for state, n in each["waiting"].items())
-        oldest = each["oldest_check_s"]
-        rows.append(
-            (
-                name + _kind_of(each),
-                f"{each['replicas'].get('verified', 0)} verified" + (f", {bad}" if bad else ""),
-                waiting or ("nothing waits" if each["kind"] else f"gone? `raftwright handoff lost {name}`"),
-                "" if oldest is None else f"oldest check {_age(oldest)} ago",
-            )
-        )
-    console.say(*columns(rows))
-    for each in endpoints.values():
-        for letter in each["dead_letters"][:_SHOWN]:
-            console.say(
-                f"  {letter['endpoint']}: {letter['path']}: {letter['state']} after "
-                f"{count(letter['attempts'], 'try', 'tries')}: {letter['reason']}"
-            )
-
-
-def _kind_of(endpoint: Mapping[str, Any]) -> str:
-    if not endpoint["kind"]:
-        return " (not configured)"
-    return " (custodial)" if endpoint["custodial"] else ""
-
-
-def _tell_images(images: Sequence[ImageStanding]) -> None:
-    import msgspec
-
-    for image in images:
-        console.say(f"{image.obsid}: {image.state}, " + ("safe" if image.safe else "not safe yet"))
-        console.say(
-            *columns(
-                [
-                    (
-                        f"  {Path(file.path).name}",
-                        f"verified at {', '.join(file.verified)}" if file.verified else "nowhere verified",
-                        "; ".join(f"{name}: {why}" for name, why in file.lacking.items()),
-                    )
-                    for file in image.files
-                ]
-            )
-        )
-    safe = all(image.safe for image in images)
-    listed = [{**msgspec.to_builtins(image), "safe": image.safe} for image in images]
-    console.answer("ok" if safe else "faults", Exit.OK if safe else Exit.FAULTS, {"images": listed})
-    if not safe:
-        raise typer.Exit(Exit.FAULTS)
-
-
-def _age(span: float) -> str:
-    return (
-        f"{span / 86400:.1f} d"
-        if span >= 172_800
-        else f"{span / 3600:.1f} h"
-        if span >= 7200
-        else seconds(span)
-    )

@@ -17,6 +17,7 @@ from raftwright.errors import RaftwrightError, StorageError
 from raftwright.ledger.replicas import ENDPOINT
 from raftwright.report.beyond import catalogue_of, compare_daq, not_taken, only_in_daq, split, strangers
 from raftwright.report.book import Book
+from raftwright.report.containers import look_at_container, unpacked
 from raftwright.report.disk import OnDisk, list_directory, what_is
 from raftwright.report.places import Looked, Place, Watched, vanished
 from raftwright.report.times import now_tai, span
@@ -30,6 +31,8 @@ _PAGE: Final = 50
 _FRESH: Final = 60.0
 """Seconds within which whoever wrote a raw file enters it."""
 _BAD: Final = frozenset({"lost", "damaged"})
+_LOOKED_FOR: Final = frozenset({"raw", "container"})
+"""Kinds of which one that the ledger does not have is told in any case."""
 _DONE: Final = frozenset({"complete", "incomplete", "lost"})
 _WHOLE: Final = frozenset({"present", "incomplete"})
 
@@ -145,6 +148,8 @@ class _Auditor:
             )
         }
 
+        self._unpacked = unpacked(book, ids)
+
     def look(self) -> Iterator[ImageAudit]:
         """All images of the page."""
         for row in self._page:
@@ -167,6 +172,9 @@ class _Auditor:
         self._came(image, self._sources.get(number, ()))
         young = self._at - float(announced) < self._options.settle
         self._delivered(image, self._deliveries.get(number, ()), str(instrument), young)
+        if not young and image.state in _DONE:
+            places = [watched.place for watched in self._places.values()]
+            look_at_container(image, files, places, str(instrument), self._unpacked)
         image.verdict = _verdict(image, denied=denied, young=young)
         return image
 
@@ -271,7 +279,9 @@ class _Auditor:
                     image.add(What.ASIDE, path, f"a {what} was kept here; look at both, then move one away")
                 elif what == "strange":
                     image.add(What.STRANGE, path, "is no file of an image")
-                elif age > (_FRESH if what == "raw" else self._options.settle) and what in {"raw", *kinds}:
+                elif (
+                    age > (_FRESH if what == "raw" else self._options.settle) and what in _LOOKED_FOR | kinds
+                ):
                     image.add(What.UNKNOWN, path, f"is on the disk, and the ledger has no such {what}")
 
     def _sidecars(
@@ -419,7 +429,9 @@ class _Auditor:
 
 _MISSING = frozenset({What.GONE, What.NO_SIDECAR, What.DETECTOR})
 _SPOILT = frozenset({What.SIZE, What.SUM})
-_NOT_THERE = frozenset({What.UNDELIVERED, What.GIVEN_UP, What.TAKEN, What.LIES, What.REPLICA, What.UNPLANNED})
+_NOT_THERE = frozenset(
+    {What.UNDELIVERED, What.GIVEN_UP, What.TAKEN, What.LIES, What.REPLICA, What.UNPLANNED, What.CONTAINER}
+)
 _MORE = frozenset({What.UNKNOWN, What.TEMPORARY, What.STRANGE, What.ASIDE, What.BACK})
 
 

@@ -13,12 +13,13 @@ from raftwright.errors import StorageError
 __all__ = ["OnDisk", "What", "list_directory", "what_is"]
 
 What: TypeAlias = Literal[
-    "raw", "sidecar", "manifest", "header", "conflict", "damaged", "temporary", "strange"
+    "raw", "sidecar", "manifest", "header", "container", "conflict", "damaged", "temporary", "strange"
 ]
 
 _TEMPORARY: Final = re.compile(
     r"\.(?:.*\.[0-9]+-[0-9a-f]+-[0-9a-f]+\.tmp|raftwright-[0-9a-f]{16})\Z", re.DOTALL
 )
+_CONTAINER: Final = re.compile(r"(\.v[2-9]|\.v[1-9][0-9]{1,3})?\.zip")
 _ASIDE: Final = re.compile(r"(.+)\.(conflict|damaged)-[0-9a-f]{8}(?:-[0-9]+)?\Z", re.DOTALL)
 
 
@@ -59,6 +60,8 @@ def what_is(name: str, obsid: str) -> What:
         return "conflict" if aside[2] == "conflict" else "damaged"
     if _TEMPORARY.match(name):
         return "temporary"
+    if _CONTAINER.fullmatch(name.removeprefix(obsid)) and name.startswith(obsid):
+        return "container"
     if not name.startswith(f"{obsid}_"):
         return "strange"
     if name == f"{obsid}_expectedSensors.json":

@@ -47,15 +47,22 @@ class Place(Protocol):
         """Whose images it gets; all where it is empty."""
         ...
 
+    def takes_containers(self) -> bool:
+        """Whether each of those images is to be there as one file."""
+        ...
+
 
 class SenderPlace:
     """A destination of the archiver, or an endpoint of the hand-off, seen by the way that files go there."""
 
-    def __init__(self, name: str, place: transfer.Place, instruments: Iterable[str] = ()) -> None:
+    def __init__(
+        self, name: str, place: transfer.Place, instruments: Iterable[str] = (), containers: bool = False
+    ) -> None:
         from raftwright.transfer.sender import sender_of
 
         self.name = name
         self._instruments = frozenset(instruments)
+        self._containers = containers
         if place.kind == "directory" and not os.path.isdir(place.root):
             raise StorageError(2, f"destination {name}: there is no such directory", place.root)
         self._sender = sender_of(place)
@@ -72,6 +79,9 @@ class SenderPlace:
     def instruments(self) -> frozenset[str]:
         return self._instruments
 
+    def takes_containers(self) -> bool:
+        return self._containers
+
 
 def places_of(destinations: Iterable[Destination]) -> list[Place]:
     """Those of a configuration. Raises StorageError, MissingExtraError."""
@@ -80,7 +90,10 @@ def places_of(destinations: Iterable[Destination]) -> list[Place]:
 
 def endpoints_of(endpoints: Iterable[Endpoint]) -> list[Place]:
     """Likewise, of the hand-off: as the ledger names them, `endpoint:NAME`."""
-    return [SenderPlace(f"{ENDPOINT}{one.name}", one.place, one.instruments) for one in endpoints]
+    return [
+        SenderPlace(f"{ENDPOINT}{one.name}", one.place, one.instruments, "container" in one.what)
+        for one in endpoints
+    ]
 
 
 def read_place(text: str) -> Place:

@@ -33,6 +33,7 @@ _HELPLESS: Final = {
     What.STRANGE: "move it away if it is not wanted there",
     What.NO_SIDECAR: "the sidecar is made anew with its raw file",
     What.UNREADABLE: "look at the disk or the destination",
+    What.CONTAINER: "the hand-off makes it, and so does `raftwright handoff pack`",
     What.UNPLANNED: "the archiver plans it when its configuration has this destination",
 }
 """What is said where nothing is done."""

@@ -72,6 +72,8 @@ class What(StrEnum):
     """A destination was said to have it, and has not, or something else."""
     REPLICA = "replica"
     """A replica that the ledger itself says is damaged or lost."""
+    CONTAINER = "container"
+    """There is none of the image, or it has not all of its files as they are."""
     UNPLANNED = "unplanned"
     """A destination that should get it was never asked to."""
     NO_ROW = "no row"
