@@ -509,6 +509,30 @@ def test_the_audit_lists_what_is_half_done(site: Site) -> None:
     assert any(what == "unknown" and "container" in why for what, why in said[obsid(6)])
 
 
+def test_repair_and_the_packer_mend_a_container(site: Site) -> None:
+    """Cut after it was entered, gone, and one that the ledger does not have: `raftwright repair`, then
+    `handoff pack`."""
+    from raftwright.report.auditing import Options, audit
+    from raftwright.report.book import open_book
+    from raftwright.report.repairing import Repairer
+
+    ready(site, 1, 2)
+    some = packer(site)
+    good = {number: Path(some.pack(unit(site, number)).path).read_bytes() for number in (1, 2)}
+    box(site, 1).write_bytes(good[1][:-100])
+    box(site, 2).unlink()
+    with open_book(site.url) as book:
+        found = list(audit(book, Options(archive=site.root, settle=0.0), now=packing.tai() + 100))
+    repairs = [repair for image in found for repair in Repairer(site.ledger).repair(image)]
+    done = {(one.action, Path(one.subject).name) for one in repairs}
+    assert {("marked damaged", f"{obsid(1)}.zip"), ("marked lost", f"{obsid(2)}.zip")} <= done
+    assert (unit(site, 1).standing(), unit(site, 2).standing()) == ("damaged", "lost")
+    for number in (1, 2):
+        assert some.pack(unit(site, number)).how == "packed"
+        assert box(site, number).read_bytes() == good[number]
+        whole(site, number)
+
+
 # -- killed
 
 _CHILD = """

@@ -17,6 +17,9 @@ from raftwright.backbone.receiving import Ingest, Settings
 from raftwright.backbone.receiving.lists import read_list
 from raftwright.backbone.receiving.watching import being_written
 from raftwright.errors import FormatError, StorageError
+from raftwright.rawfile.container import METADATA_INDEX
+from raftwright.rawfile.container_writing import Source, stage_container
+from raftwright.rawfile.standing import digest
 
 NULL = Ingest(plugin="null")
 
@@ -441,3 +444,36 @@ def test_nothing_is_lost_between_writers_and_taker(stand: Stand) -> None:
         for row, _ in register.set_aside(1000):
             contents.append(Path(row.kept_as).read_bytes())
         assert len(contents) == len(set(contents)) == places["storage"] + places.get("conflict", 0)
+
+
+def test_a_container_is_taken_whole_or_not_at_all(stand: Stand, tmp_path: Path) -> None:
+    """F44, D129: one that is cut short is waited for, one that is damaged or of another image refused."""
+    obsid = "MN_O_20261122_000007"
+    path, body = tmp_path / "files" / f"{obsid}_R22_S11.fits", b"pixels" * 5000
+    path.parent.mkdir()
+    path.write_bytes(body)
+    source = Source(name=path.name, path=path, bytes=len(body), crc32c=digest(path).crc32c)
+    with stage_container(tmp_path, obsid, [source], {METADATA_INDEX: b"{}"}) as staged:
+        data = Path(staged.readable_path).read_bytes()
+    damaged = bytearray(data)
+    damaged[1000] ^= 1
+    endpoint = stand.start(NULL, settle=0, patience=1.0)
+    there = stand.buffer / f"{obsid}.v2.zip"
+    there.write_bytes(data[:20_000])
+    time.sleep(0.3)
+    assert endpoint.taken == 0
+    with there.open("ab") as stream:
+        stream.write(data[20_000:])
+    wait_for(lambda: endpoint.taken == 1, said=endpoint.status)
+    assert stand.stored() == {there.name: data}
+    stand.hand_over(f"{obsid}.zip", bytes(damaged))
+    stand.hand_over("MN_O_20261122_000008.zip", data)
+    stand.hand_over("MN_O_20261122_000009.zip", data[:-1])
+    stand.hand_over("other.zip", b"of somebody else")
+    wait_for(lambda: endpoint.taken == 5, said=endpoint.status)
+    assert set(stand.stored()) == {there.name, "other.zip"}
+    with stand.register() as register:
+        said = {row.name: why for row, why in register.set_aside()}
+    assert said[f"{obsid}.zip"].startswith(path.name)
+    assert said["MN_O_20261122_000008.zip"] == f"it is a container of {obsid}"
+    assert "is no whole zip" in said["MN_O_20261122_000009.zip"]

@@ -330,14 +330,3 @@ def test_a_container_is_the_whole_exposure(server: Server, stand: Stand, tmp_pat
     assert found["md5"] == hashlib.md5(second).hexdigest()
     meta = client.get_metadata(SCOPE, names[1], plugin="JSON")
     assert {key: meta[key] for key in meta if key.startswith("rubin")} == {"rubin_butler": "zip_file"}
-
-
-def test_a_zip_that_is_no_container_is_not_registered(server: Server, stand: Stand) -> None:
-    obsid = image()
-    endpoint = stand.start(Ingest(plugin="rucio", options=options(server), retries=0), settle=0)
-    stand.hand_over(f"MiniCam/20261122/{obsid}.zip", b"PK")
-    wait_for(lambda: endpoint.taken == 1 and endpoint.idle, 60.0, endpoint.status)
-    with stand.register() as register:
-        ((_, _, state, why),) = register.dead_letters(9)
-    assert state == "FAILURE"
-    assert "is no whole zip" in why

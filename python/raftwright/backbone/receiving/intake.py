@@ -28,7 +28,8 @@ from raftwright.backbone.receiving.rows import FileRow
 from raftwright.backbone.receiving.watching import TAKING, Candidate
 from raftwright.errors import ConflictError, FormatError, RaftwrightError, StorageError
 from raftwright.ledger.clock import tai
-from raftwright.rawfile.names import FileName
+from raftwright.rawfile.container import check_container, open_container
+from raftwright.rawfile.names import FileName, container_version
 from raftwright.transfer.directory import DirectorySender
 from raftwright.transfer.outcome import Job, OutageError, RefusedError
 from raftwright.transfer.place import Place
@@ -217,8 +218,12 @@ class Intake:
         return _cut(mine, candidate.name) or self._damaged(mine)
 
     def _damaged(self, mine: Path) -> str:
-        """Whether a whole FITS file is what it says, as far as it says anything."""
-        if self._verify == "no" or not mine.name.endswith(_FITS):
+        """Whether a whole FITS file, or a container, is what it says, as far as it says anything."""
+        if self._verify == "no":
+            return ""
+        if _is_container(mine.name):
+            return _spoilt_container(mine)
+        if not mine.name.endswith(_FITS):
             return ""
         fits = _core.FitsFile.open(str(mine))
         for hdu in range(len(fits)):
@@ -349,6 +354,12 @@ def _cut(path: Path, name: str) -> str:
         except FormatError as error:
             return str(error).replace(f"{path}", name)
         return f"{fits.trailing} bytes stand behind its last HDU" if fits.trailing else ""
+    if _is_container(name):
+        try:
+            with open_container(path):
+                return ""
+        except FormatError as error:
+            return str(error).replace(f"{path}", name)
     if name.endswith(".json"):
         try:
             with path.open("rb") as stream:
@@ -356,3 +367,26 @@ def _cut(path: Path, name: str) -> str:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return f"it is no JSON: {str(error)[:200]}"
     return ""
+
+
+def _is_container(name: str) -> bool:
+    """Whether a name is that of a container of an image; a zip of somebody else is nothing to us."""
+    try:
+        container_version(name)
+    except FormatError:
+        return False
+    return True
+
+
+def _spoilt_container(path: Path) -> str:
+    """Why a container is not what its own lists say, or its name; or nothing. Raises StorageError."""
+    try:
+        found = check_container(path)
+        with open_container(path) as container:
+            image = container.image
+    except FormatError as error:
+        return str(error).replace(f"{path}", path.name)
+    if found.wrong:
+        return " ".join(found.wrong[0])
+    named, _ = container_version(path)
+    return "" if image == named else f"it is a container of {image}"
