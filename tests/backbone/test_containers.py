@@ -286,6 +286,25 @@ def test_a_container_that_is_damaged_there_and_gone_here(site: Site) -> None:
     assert hidden_in(site.place("far"), ".damaged") == [spoilt]
 
 
+def test_a_scrub_by_hand_mends_it_too(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """`raftwright handoff scrub`, without a service."""
+    from raftwright.cli import main
+
+    ready(site, 1)
+    going = {"settle": 0, "patience": 0, "reserve": 0, "keep": "until-replicated"}
+    config = configuration(site, [endpoint(site, "far", what=["container"])], containers=going)
+    with running(config):
+        wait_for(lambda: boxes(site, 1) and boxes(site, 1)[0].status == "removed")
+        wait_for(lambda: not box(site, 1).exists())
+    (there,) = (path for path in site.place("far").rglob("*.zip"))
+    good = there.read_bytes()
+    site.spoil(there)
+    assert main(["handoff", "scrub", "--now", "--config", str(config), "--json"]) == 0
+    assert there.read_bytes() == good
+    assert site.states("far") == {"verified": 1}
+    capsys.readouterr()
+
+
 def test_a_container_that_rots_here_is_made_anew(site: Site) -> None:
     """A bit of it flips before it left: its files are good, so it is."""
     ready(site, 1)

@@ -129,6 +129,21 @@ class PackingWork:
             after = ids[-1]
         return found
 
+    def again(self, image_ids: Iterable[int]) -> None:
+        """Makes containers anew that were removed here and are damaged or lost at an endpoint: for whoever
+        mends by hand. What cannot be made is told. Raises StorageError."""
+        if not self.packer.wanted:
+            return
+        for unit in self._ledger.containers.units(image_ids):
+            box = unit.newest
+            if box is None or box.status != "removed":
+                continue
+            if unit.standing(self.packer.endpoints_of(unit)) in ("damaged", "lost"):
+                try:
+                    self.packer.pack(unit)
+                except (RaftwrightError, OSError) as error:
+                    self._failed(unit.image_id, error)
+
     # -- a task
 
     def work(self, task: Task) -> None:

@@ -339,6 +339,8 @@ class HandOff(Service):
     def _found(self, row: ReplicaRow, state: str, reason: str) -> None:
         """A replica is not what it should be: it is brought there anew."""
         self.tell("found", {"endpoint": row.endpoint, "name": row.target, "state": state, "reason": reason})
+        if self._by_hand:
+            self.packing.again([row.image_id])
         if self.planner.plan([row.image_id]) and self.lanes is not None:
             self.lanes.poke(row.endpoint)
         self.chronicle.wake()
@@ -349,6 +351,7 @@ class HandOff(Service):
         for name in names:
             after = 0
             while rows := self.ledger.replicas.at(name, after, states=("damaged", "lost")):
+                self.packing.again({row.image_id for row in rows})
                 self.planner.plan({row.image_id for row in rows})
                 after = rows[-1].id
         self._poke()
