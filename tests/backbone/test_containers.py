@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -15,86 +11,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from container_stand import SOON, add_sidecar, box, boxes, obsid, packer, ready, settle, unit, whole
 from handoff_stand import Site, configuration, endpoint, files_in, hidden_in, running, wait_for
 
 import raftwright.backbone.packing as packing
 from raftwright.backbone.packing import Packer
-from raftwright.backbone.settings import Containers, Endpoint, Settings
+from raftwright.backbone.settings import Settings
 from raftwright.backbone.standing import containers_of, standing_of
 from raftwright.errors import FormatError, StorageError
-from raftwright.ledger import FileRow
 from raftwright.ledger.checking import check_ledger
 from raftwright.ledger.rebuilding import rebuild_image
-from raftwright.rawfile.container import check_container, open_container
-from raftwright.rawfile.standing import digest
-
-SOON = Containers(settle=0.0, patience=0.0, reserve=0.0)
-
-
-def packer(site: Site, *endpoints: Endpoint, **settings: Any) -> Packer:
-    chosen = msgspec.structs.replace(SOON, always=True, **settings)
-    return Packer(site.ledger, lambda: chosen, endpoints)
-
-
-def settle(site: Site, *numbers: int, state: str = "complete", header: str = "complete") -> None:
-    """As an archiver that found all sources to have ended."""
-    for number in numbers:
-        image = site.ledger.images.get(obsid(number))[0]
-
-        def work(transaction: Any, image: Any = image) -> None:
-            if image.state != state:
-                site.ledger.images.move_in(transaction, image.id, state, "for the test")
-            transaction.run(
-                "UPDATE image SET header_state = ?, settled_tai = 1.0 WHERE id = ?", (header, image.id)
-            )
-
-        site.ledger.database.change(work)
-
-
-def ready(site: Site, *numbers: int, **more: Any) -> None:
-    for number in numbers:
-        site.image(number, **more)
-    settle(site, *numbers)
-
-
-def obsid(number: int) -> str:
-    return f"CC_O_20261122_{number:06d}"
-
-
-def box(site: Site, number: int, version: int = 1) -> Path:
-    name = f"{obsid(number)}.zip" if version == 1 else f"{obsid(number)}.v{version}.zip"
-    return site.root / "20261122" / obsid(number) / name
-
-
-def unit(site: Site, number: int) -> Any:
-    (found,) = site.ledger.containers.units([site.ledger.images.get(obsid(number))[0].id])
-    return found
-
-
-def boxes(site: Site, number: int) -> list[FileRow]:
-    return site.ledger.files.of(site.ledger.images.get(obsid(number))[0].id, "container")
-
-
-def add_sidecar(site: Site, number: int, text: bytes = b"later", detector: str = "R22_S00") -> Path:
-    """A later sidecar, found to hold."""
-    path = box(site, number).with_name(f"{obsid(number)}_{detector}.sidecar2.json")
-    site.ledger.files.enter([site.file(path, "sidecar", number, text, detector)])
-    site.ledger.files.all_verified([str(path)])
-    return path
-
-
-def whole(site: Site, number: int, version: int = 1) -> None:
-    """Its container is one, in the ledger and on the disk, with every file of the image."""
-    row = boxes(site, number)[-1]
-    assert (row.path, row.version, row.status) == (str(box(site, number, version)), version, "written")
-    found = check_container(row.path)
-    assert (found.bytes, found.crc32c, found.adler32, found.wrong) == (row.bytes, row.crc32c, row.adler32, ())
-    files = [one for one in site.ledger.files.of(row.image_id) if one.kind != "container"]
-    assert {one.name: one.crc32c for one in found.members if not one.name.startswith("_")} == {
-        Path(file.path).name: file.crc32c for file in files if file.status == "written"
-    }
-    assert unit(site, number).standing() == "whole"
-
 
 # -- handing over
 
@@ -550,120 +476,6 @@ def test_repair_and_the_packer_mend_a_container(site: Site) -> None:
         assert some.pack(unit(site, number)).how == "packed"
         assert box(site, number).read_bytes() == good[number]
         whole(site, number)
-
-
-# -- killed
-
-_CHILD = """
-import os, signal, sys
-import raftwright.backbone.packing as packing
-import raftwright.rawfile.container_writing as writing
-import msgspec
-from raftwright.backbone.settings import Containers
-from raftwright.ledger import open_ledger
-left = int(sys.argv[3])
-
-def deadly(call):
-    def counted(*arguments, **named):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        found = call(*arguments, **named)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return found
-    return counted
-
-for name in ("pwrite", "fsync", "link", "unlink", "posix_fadvise"):
-    setattr(os, name, deadly(getattr(os, name)))
-ledger = open_ledger(sys.argv[1])
-ledger.containers.enter = deadly(ledger.containers.enter)
-ledger.files.removed = deadly(ledger.files.removed)
-ledger.quarantine.put = deadly(ledger.quarantine.put)
-writing.check_container = deadly(writing.check_container)
-chosen = Containers(settle=0.0, patience=0.0, reserve=0.0, always=True)
-packer = packing.Packer(ledger, lambda: chosen, ())
-(unit,) = ledger.containers.units([int(sys.argv[2])])
-print(packer.pack(unit).how, flush=True)
-"""
-
-
-def test_killed_at_every_step(site: Site) -> None:
-    """D162, F44, F12: SIGKILL before and after each write, sync, name and row, with a truncated zip under
-    the name at the beginning; what is done is whole, and nothing else counts."""
-    chance = random.Random(20261122)
-    number, steps, died = 1, 1, 0
-    while True:
-        ready(site, number, bytes=3000)
-        left = chance.randbytes(500) if number % 2 else b""
-        if left:
-            box(site, number).write_bytes(left)
-        image = unit(site, number)
-        done = subprocess.run(
-            [sys.executable, "-c", _CHILD, site.url, str(image.image_id), str(steps)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        rows = boxes(site, number)
-        if done.returncode == 0:
-            assert done.stdout.strip() == "packed"
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        died += 1
-        if rows:
-            whole(site, number)
-        else:
-            assert unit(site, number).standing() == "missing"
-        again = packer(site).pack(unit(site, number))
-        assert again.how in ("packed", "adopted", "there")
-        whole(site, number)
-        asides = [path.read_bytes() for path in box(site, number).parent.glob("*.damaged-*")]
-        assert asides == ([left] if left else [])
-        hidden = [path for path in box(site, number).parent.iterdir() if path.name.startswith(".")]
-        assert hidden == []
-        number, steps = number + 1, steps + (1 if steps < 12 else chance.randrange(1, 9))
-    assert died > 12
-    assert check_ledger(site.ledger) == []
-
-
-def test_killed_again_and_again_while_it_packs_and_hands_over(site: Site) -> None:
-    """F12, D162: the service at random points; every image arrives as one file, once."""
-    chance = random.Random(7)
-    config = configuration(
-        site,
-        [endpoint(site, "far", what=["container"], bandwidth="3 MB")],
-        containers={"settle": 0, "patience": 0, "reserve": 0, "workers": 2, "keep": "until-replicated"},
-    )
-    numbers = list(range(1, 9))
-    for number in numbers:
-        ready(site, number, bytes=100_000)
-    for _ in range(6):
-        before = len(site.ledger.read("SELECT 1 FROM event WHERE thing IN ('file', 'replica')"))
-        with running(config):
-            until = time.monotonic() + 3.0
-            wanted = before + chance.randrange(1, 4)
-            while time.monotonic() < until and wanted > len(
-                site.ledger.read("SELECT 1 FROM event WHERE thing IN ('file', 'replica')")
-            ):
-                time.sleep(0.002)
-            time.sleep(chance.uniform(0.0, 0.02))
-    with running(config):
-        wait_for(lambda: all(boxes(site, n) and boxes(site, n)[-1].status == "removed" for n in numbers), 40)
-        wait_for(lambda: not list(site.root.rglob("*.zip")))
-    assert site.states("far") == {"verified": len(numbers)}
-    there = files_in(site.place("far"))
-    assert len(there) == len(numbers)
-    for number in numbers:
-        (row,) = boxes(site, number)
-        path = site.place("far") / "LSSTComCam" / "20261122" / obsid(number) / f"{obsid(number)}.zip"
-        assert digest(path).crc32c == row.crc32c
-        with open_container(path) as container:
-            assert sum(not name.startswith("_") for name in container.members) == 7
-    assert not list(site.root.rglob("*.damaged-*"))
-    assert check_ledger(site.ledger) == []
 
 
 # -- the command
