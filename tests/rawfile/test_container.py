@@ -239,6 +239,54 @@ def test_truncated_at_any_place(tmp_path: Path) -> None:
         check_container(path)
 
 
+def test_places_that_there_cannot_be(tmp_path: Path) -> None:
+    """F44: a directory that points before the file or far behind it, as bits that flipped or somebody who
+    wants to harm would have it; whoever reads it is told, and does not die."""
+    path = packed(tmp_path / "x.zip", sources(tmp_path / "files", {"a.json": 100, "b.fits": 3000}))
+    body = path.read_bytes()
+    listed, end = body.index(b"PK\x01\x02"), body.rindex(b"PK\x05\x06")
+    spoilt = [body[: end + 16] + struct.pack("<L", place) + body[end + 20 :] for place in (1 << 14, 1 << 31)]
+    name = struct.unpack_from("<H", body, listed + 28)[0]
+    for field in (20, 24, 42):
+        for number in (1, 1 << 40, 1 << 63, (1 << 64) - 1):
+            entry = bytearray(body[listed:end])
+            entry[field : field + 4] = b"\xff" * 4
+            entry[30:32] = struct.pack("<H", 12)
+            entry[46 + name : 46 + name] = struct.pack("<HHQ", 1, 8, number)
+            tail = bytearray(body[end:])
+            struct.pack_into("<L", tail, 12, len(entry))
+            spoilt.append(body[:listed] + bytes(entry) + bytes(tail))
+    for each in spoilt:
+        path.write_bytes(each)
+        with pytest.raises(FormatError):
+            check_container(path)
+        assert verify_container(path)[0] is None
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_directory_that_would_fill_the_memory_is_not_read(tmp_path: Path, large: bool) -> None:
+    """A file with holes costs who made it nothing."""
+    path = tmp_path / "x.zip"
+    length, few = 3 << 30, 0xFFFFFFFF
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 5, 5, few if large else length, 0, 0)
+    if large:
+        far = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 5, 5, length, 0)
+        end = far + struct.pack("<4sLQL", b"PK\x06\x07", 0, length, 1) + end
+    with path.open("wb") as file:
+        file.truncate(length)
+        file.seek(length)
+        file.write(end)
+    with pytest.raises(FormatError, match="a directory of 3,221,225,472 bytes"):
+        check_container(path)
+
+
+def test_nothing_stands_behind_it(tmp_path: Path) -> None:
+    path = packed(tmp_path / "x.zip", sources(tmp_path / "files", {"a.json": 100}))
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(FormatError, match="does not end as one"):
+        check_container(path)
+
+
 def test_what_others_zip_is_none(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:

@@ -50,12 +50,18 @@ FORMAT: Final = "raftwright container 1"
 PIECE: Final = 1 << 20
 LOCAL: Final = struct.Struct("<4s5H3L2H")
 """Header of a member: signature, version, flags, method, time, date, CRC-32, two sizes, two lengths."""
+END: Final = struct.Struct("<4s4H2LH")
+"""Of a zip: signature, two disks, two counts, bytes and place of the directory, bytes of a comment."""
+END_64: Final = struct.Struct("<4sQ2H2L4Q")
+LOCATOR: Final = struct.Struct("<4sLQL")
+"""Before it where counts or places are large; it follows `END_64`, which has the directory's bytes."""
 LONGEST_INDEX: Final = 64 << 20
 _MOST: Final = 100_000
 _LONGEST_NAME: Final = 200
 _AGAIN: Final = "pack the image again, with `raftwright handoff pack`"
 _Adler: Final = 65521
 _LARGE: Final = 0xFFFFFFFF
+_LONGEST_DIRECTORY: Final = _MOST * (46 + _LONGEST_NAME + 28)
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,11 +212,14 @@ def open_container(path: str | os.PathLike[str]) -> Iterator[Container]:
 def _opened(where: Path, stream: IO[bytes]) -> Container:
     try:
         size = os.fstat(stream.fileno()).st_size
+        _check_end(where, stream, size)
         with zipfile.ZipFile(stream) as listed:
             infos = listed.infolist()
-    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, UnicodeError) as error:
+    except _NO_ZIP as error:
         raise FormatError(f"{where}: is no whole zip: {str(error)[:200]}; {_AGAIN}") from None
     except (OSError, EOFError) as error:
+        if isinstance(error, StorageError):
+            raise
         raise StorageError(
             getattr(error, "errno", None) or 5, f"cannot read it: {str(error)[:200]}", str(where)
         ) from error
@@ -225,6 +234,8 @@ def _opened(where: Path, stream: IO[bytes]) -> Container:
             raise FormatError(f"{where}: {info.filename} is compressed or encrypted; {_AGAIN}")
         if info.filename in places or info.file_size != info.compress_size or info.file_size > size:
             raise FormatError(f"{where}: {info.filename} is there twice, or with two sizes; {_AGAIN}")
+        if not 0 <= info.header_offset < size:
+            raise FormatError(f"{where}: {info.filename} begins outside of it; {_AGAIN}")
         places[info.filename] = _place(where, stream, info), info.file_size
     offset, length = places.pop(INDEX)
     if length > LONGEST_INDEX:
@@ -244,15 +255,34 @@ def _opened(where: Path, stream: IO[bytes]) -> Container:
     return Container(where, stream, index, size)
 
 
+_NO_ZIP: Final = (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OverflowError)
+
+
+def _check_end(where: Path, stream: IO[bytes], size: int) -> None:
+    """Whether it ends with the end of a zip, whose directory is not so large that it could fill the memory:
+    `zipfile` looks for an end further up, and reads what that says."""
+    end = _head(where, stream, size - END.size, END.size)
+    if end[:4] != b"PK\x05\x06" or end[-2:] != b"\0\0":
+        raise FormatError(f"{where}: is no whole zip: it does not end as one; {_AGAIN}")
+    length = int(END.unpack(end)[5])
+    before = _head(where, stream, size - END.size - LOCATOR.size, LOCATOR.size)
+    if before[:4] == b"PK\x06\x07":
+        large = _head(where, stream, size - END.size - LOCATOR.size - END_64.size, END_64.size)
+        if large[:4] == b"PK\x06\x06":
+            length = int(END_64.unpack(large)[8])
+    if length > _LONGEST_DIRECTORY:
+        raise FormatError(f"{where}: has a directory of {length:,} bytes, more than any container; {_AGAIN}")
+
+
 def _place(where: Path, stream: IO[bytes], info: zipfile.ZipInfo) -> int:
     """Where the bytes of a member begin, as its own header says."""
-    head = _head(stream, info.header_offset, LOCAL.size)
+    head = _head(where, stream, info.header_offset, LOCAL.size)
     if len(head) < LOCAL.size or head[:4] != b"PK\x03\x04":
         raise FormatError(f"{where}: {info.filename} does not begin where the zip says; {_AGAIN}")
     _, _, flags, method, _, _, crc, *sizes, name, extra = LOCAL.unpack(head)
     size = min(info.file_size, _LARGE)
     if (
-        _head(stream, info.header_offset + LOCAL.size, name) != info.filename.encode("ascii")
+        _head(where, stream, info.header_offset + LOCAL.size, name) != info.filename.encode("ascii")
         or (flags, method, crc) != (info.flag_bits, info.compress_type, info.CRC)
         or any(each not in (size, _LARGE) for each in sizes)
     ):
@@ -260,8 +290,12 @@ def _place(where: Path, stream: IO[bytes], info: zipfile.ZipInfo) -> int:
     return info.header_offset + LOCAL.size + int(name) + int(extra)
 
 
-def _head(stream: IO[bytes], offset: int, length: int) -> bytes:
-    return os.pread(stream.fileno(), length, offset)
+def _head(where: Path, stream: IO[bytes], offset: int, length: int) -> bytes:
+    """Bytes at a place; fewer, or none, where there are none."""
+    try:
+        return os.pread(stream.fileno(), length, offset) if offset >= 0 else b""
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot read it: {error.strerror}", str(where)) from error
 
 
 def _range(stream: IO[bytes], where: Path, offset: int, length: int) -> Iterator[bytes]:

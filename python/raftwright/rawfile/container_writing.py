@@ -23,9 +23,12 @@ import msgspec
 from raftwright import _core
 from raftwright.errors import FormatError, RaftwrightError, StorageError
 from raftwright.rawfile.container import (
+    END,
+    END_64,
     FORMAT,
     INDEX,
     LOCAL,
+    LOCATOR,
     PIECE,
     ContainerIndex,
     Member,
@@ -41,9 +44,6 @@ __all__ = ["Source", "StagedContainer", "metadata_index", "stage_container"]
 _log = logging.getLogger("raftwright.rawfile")
 
 _CENTRAL: Final = struct.Struct("<4s6H3L5H2L")
-_END: Final = struct.Struct("<4s4H2LH")
-_END_64: Final = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR: Final = struct.Struct("<4sLQL")
 _DAY: Final = 1 << 5 | 1  # 1980-01-01, the first that a zip can say
 _MODE: Final = 0o100444 << 16
 _LARGE: int = 0xFFFFFFFF
@@ -367,14 +367,14 @@ class _Writer:
         end = b""
         if count >= _MANY or begin >= _LARGE or len(directory) >= _LARGE:
             versions = (3 << 8 | 45, 45)
-            end += _END_64.pack(
-                b"PK\x06\x06", _END_64.size - 12, *versions, 0, 0, count, count, len(directory), begin
+            end += END_64.pack(
+                b"PK\x06\x06", END_64.size - 12, *versions, 0, 0, count, count, len(directory), begin
             )
-            end += _LOCATOR.pack(b"PK\x06\x07", 0, begin + len(directory), 1)
+            end += LOCATOR.pack(b"PK\x06\x07", 0, begin + len(directory), 1)
         few = min(count, _MANY)
         size = len(directory) if len(directory) < _LARGE else _LARGE_FIELD
         where = begin if begin < _LARGE else _LARGE_FIELD
-        end += _END.pack(b"PK\x05\x06", 0, 0, few, few, size, where, 0)
+        end += END.pack(b"PK\x05\x06", 0, 0, few, few, size, where, 0)
         tail = directory + end
         self._write(tail, begin)
         self._add(_core.crc32c(tail), _core.adler32(tail), len(tail))
