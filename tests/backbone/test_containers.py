@@ -19,6 +19,7 @@ from raftwright.backbone.packing import Packer
 from raftwright.backbone.settings import Settings
 from raftwright.backbone.standing import containers_of, standing_of
 from raftwright.errors import FormatError, StorageError
+from raftwright.ledger import DetectorFacts, ImageFacts, SourceFacts
 from raftwright.ledger.checking import check_ledger
 from raftwright.ledger.rebuilding import rebuild_image
 
@@ -360,6 +361,85 @@ def test_what_another_named_meanwhile_is_not_set_aside(site: Site, monkeypatch: 
     assert packer(site).pack(unit(site, 1)).how in ("there", "adopted")
     whole(site, 1)
     assert [path.read_bytes() for path in box(site, 1).parent.glob("*.damaged-*")] == [left]
+
+
+def _namesake(site: Site, number: int) -> int:
+    """Another image with the name of one, as of a DAQ that gave it twice; it stands in the same directory."""
+    image_id = site.ledger.images.announce(
+        ImageFacts(
+            obsid=obsid(number),
+            daq_id="beef",
+            camera="LSSTComCam",
+            instrument="LSSTComCam",
+            sources=(SourceFacts("22/1", "science", 48384),),
+            detectors=(DetectorFacts("R22_S10", "22/1", "SCIENCE"),),
+        )
+    )
+    path = box(site, number).with_name(f"{obsid(number)}_R22_S10.fits")
+    row = site.file(path, "raw", number, b"pixels" * 100, "R22_S10", daq_id="beef", location="22/1")
+    site.ledger.files.enter([row])
+    site.verify(image_id)
+
+    def work(transaction: Any) -> None:
+        site.ledger.images.move_in(transaction, image_id, "complete", "for the test")
+        transaction.run(
+            "UPDATE image SET header_state = 'complete', settled_tai = 1.0 WHERE id = ?", (image_id,)
+        )
+
+    site.ledger.database.change(work)
+    return image_id
+
+
+@pytest.mark.parametrize("was", ["there", "removed", "not entered yet"])
+def test_two_images_of_one_name_have_containers_of_their_own(site: Site, was: str) -> None:
+    """The one is no stray of the other, and neither takes the other's name."""
+    ready(site, 1)
+    other = _namesake(site, 1)
+    first, *_ = site.ledger.images.get(obsid(1))
+    some = packer(site)
+    if was == "not entered yet":  # named a moment ago, by another thread
+        (mine,) = site.ledger.containers.units([first.id])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(site.ledger.containers, "enter", lambda *_: (_ for _ in ()).throw(OSError(5, "x")))
+            with pytest.raises(OSError, match="x"):
+                some.pack(mine)
+    else:
+        (mine,) = site.ledger.containers.units([first.id])
+        assert some.pack(mine).how == "packed"
+    if was == "removed":
+        site.ledger.files.removed([str(box(site, 1))], "for the test")
+        box(site, 1).unlink()
+    (theirs,) = site.ledger.containers.units([other])
+    made = some.pack(theirs)
+    assert (made.how, made.path, made.members, made.aside) == ("packed", str(box(site, 1, 2)), 1, ())
+    (mine,) = site.ledger.containers.units([first.id])
+    made = some.pack(mine)
+    assert made.how == {"there": "there", "removed": "there", "not entered yet": "adopted"}[was]
+    assert made.aside == ()
+    for image_id in (first.id, other):
+        (now,) = site.ledger.containers.units([image_id])
+        assert now.standing() == "whole"
+        assert len(now.containers) == 1
+    assert not list(box(site, 1).parent.glob("*.damaged-*"))
+    assert check_ledger(site.ledger) == []
+
+
+def test_a_file_that_is_again_what_it_was_once(site: Site) -> None:
+    """Damaged, made otherwise, and then the first one came back: the container of that content is old, and
+    is not made for ever."""
+    ready(site, 1)
+    some = packer(site)
+    assert some.pack(unit(site, 1)).path == str(box(site, 1))
+    path = box(site, 1).with_name(f"{obsid(1)}_R22_S00.json")
+    bodies = [path.read_bytes(), b"other"]
+    for version, body in ((2, bodies[1]), (3, bodies[0])):
+        path.unlink()
+        site.ledger.files.lost(str(path))
+        site.ledger.files.enter([site.file(path, "sidecar", 1, body, "R22_S00")])
+        site.ledger.files.all_verified([str(path)])
+        assert some.pack(unit(site, 1)).path == str(box(site, 1, version))
+        whole(site, 1, version)
+    assert box(site, 1, 3).read_bytes() == box(site, 1).read_bytes()
 
 
 def test_an_image_that_is_read_out_is_not_packed_by_hand(site: Site) -> None:

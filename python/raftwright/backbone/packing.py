@@ -270,12 +270,12 @@ class Packer:
     def _name(
         self, unit: ContainerUnit, files: Sequence[FileRow], directory: Path, size: int, crc32c: str
     ) -> tuple[Path, int, str]:
-        """Where a new container stands, its version, and which one it replaces: the same content has the same
-        name for ever, another one another."""
+        """Where a new container stands, its version, and which one it replaces: one that is made again has
+        the name that it had, another content another."""
         for box in unit.containers:
-            if (box.bytes, box.crc32c) == (size, crc32c):
+            if (box.bytes, box.crc32c) == (size, crc32c) and not box.replaced_by:
                 return Path(box.path), box.version, box.replaces
-        versions = [box.version for box in unit.containers]
+        versions = [box.version for box in self._ledger.files.of_images([unit.obsid], CONTAINER)]
         versions += [version for version, _ in _standing_in(directory, unit.obsid)]
         version = max(versions, default=0) + 1
         replaces = ""
@@ -289,13 +289,21 @@ class Packer:
     # -- what stands there
 
     def _strays(self, unit: ContainerUnit) -> list[Path]:
-        """Containers in the directory of the image that the ledger does not have as sound."""
+        """Containers in the directory of the image that the ledger does not have as sound; those of another
+        image, where the DAQ gave a name twice, are none of our affair."""
         try:
             directory = _directory(self._files(unit))
         except FormatError:
             return []
-        known = {box.path for box in unit.containers if box.status in _SOUND}
-        return [path for _, path in _standing_in(directory, unit.obsid) if str(path) not in known]
+        standing = [path for _, path in _standing_in(directory, unit.obsid)]
+        if not standing:
+            return []
+        known = {
+            box.path
+            for box in self._ledger.files.of_images([unit.obsid], CONTAINER)
+            if box.status in _SOUND or box.image_id != unit.image_id
+        }
+        return [path for path in standing if str(path) not in known]
 
     def _adopt(
         self, unit: ContainerUnit, files: Sequence[FileRow], path: Path, going_on: Callable[[], bool]
@@ -322,6 +330,8 @@ class Packer:
                 and (file.bytes, file.crc32c) == (one.bytes, one.crc32c)
             }
             if before is None and not members:
+                if len(self._ledger.images.get(unit.obsid)) > 1:
+                    return []  # the other one's, who may be about to enter it
                 raise FormatError(f"{path}: has no file of this image as it is in the archive")
         except FormatError as error:
             if not going_on():

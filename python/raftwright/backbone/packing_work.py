@@ -222,7 +222,7 @@ class PackingWork:
                 self.refused[image_id] = str(error)
         if new:
             _log.error("an image cannot be packed: %s", error)
-        return _FIRST if isinstance(error, ConflictError) else min(_LONGEST, _FIRST * 2 ** min(number, 12))
+        return min(_LONGEST, _FIRST * 2.0 ** min(number - isinstance(error, ConflictError), 12))
 
     def _count(self, what: str, number: int) -> None:
         self.counts[what] += number
