@@ -93,6 +93,37 @@ def test_it_is_mended_from_another_endpoint(site: Site) -> None:
     assert files_in(site.place("far")) == expected
 
 
+@pytest.mark.parametrize("what", ["spoilt", "gone"])
+def test_what_retention_took_is_mended_from_another_endpoint(site: Site, what: str) -> None:
+    """Files that were removed from the archive on purpose have nothing but their replicas: one that is
+    damaged or lost is brought from another, and where there is none that is a problem."""
+    service = handed_over(site, site.to("far"), site.to("near"))
+    expected = site.expected(1, 2)
+    taken = [file for file in site.ledger.files.of(1) if file.kind == "raw"]
+    site.ledger.files.removed([file.path for file in taken], "enough copies")
+    for file in taken:
+        Path(file.path).unlink()
+    names = {Path(file.path).name for file in taken}
+    for victim in [each for each in raws(site, "far") if each.name in names]:
+        if what == "spoilt":
+            site.spoil(victim)
+        else:
+            site.let_go(victim)
+            victim.unlink()
+    service.command("scrub", {"endpoint": "far"})
+    wait_for(lambda: files_in(site.place("far")) == expected, 15, lambda: site.states("far"))
+    mended(site, "far")
+    assert service.problems() == []
+    assert {file.status for file in site.ledger.files.of(1) if file.path in {one.path for one in taken}} == {
+        "removed"
+    }
+    # With no other copy left, somebody has to look.
+    for name in ("near", "far"):
+        site.spoil(next(each for each in raws(site, name) if each.name in names))
+    service.command("scrub")
+    wait_for(lambda: any("far: 1 replica is damaged" in said for said in service.problems()), 15)
+
+
 def test_without_a_good_copy_it_is_said_and_kept(site: Site) -> None:
     """Nothing is lost of what is left, nobody is told that all is well, and a command tries again."""
     service = handed_over(site, site.to("far", retries=1))

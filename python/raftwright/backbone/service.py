@@ -75,6 +75,8 @@ class HandOff(Service):
         self._sweep_due = 0.0
         self._dead: dict[str, int] = {}
         """Dead letters by endpoint."""
+        self._nowhere: dict[str, int] = {}
+        """Replicas, by endpoint, that nothing mends."""
         self._others: list[str] = []
         """Endpoints with replicas that are not configured."""
         self._dead_news = threading.Event()
@@ -310,6 +312,7 @@ class HandOff(Service):
                         name: sum(counts.get(state, 0) for state in DEAD)
                         for name, counts in dead_letters(self.ledger).items()
                     }
+                    self._nowhere = self.ledger.replicas.nowhere()
                     if not self.settings.instrument:  # else another hand-off may have them
                         self._others = unconfigured(self.ledger, self.scrubbers)
                     for endpoint in self.settings.endpoints:
@@ -408,6 +411,11 @@ class HandOff(Service):
                     f"{name}: {count} dead letters; see `raftwright handoff status`, and "
                     "`handoff again` when it is mended"
                 )
+        for name, count in self._nowhere.items():
+            said.append(
+                f"{name}: {count} replica{'s are' if count > 1 else ' is'} damaged or lost, taken away from "
+                "the archive, and at no other endpoint; look for copies in containers, or elsewhere"
+            )
         for name, scrubber in self.scrubbers.items():
             if scrubber.trouble:
                 said.append(f"{name} cannot be scrubbed: {scrubber.trouble}")

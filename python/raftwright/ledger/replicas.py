@@ -32,6 +32,19 @@ _BACKLOG: Final = 10_000
 _AHEAD: Final = 60.0
 """Seconds by which clocks of machines may differ."""
 _SAME: Final = "replica.state = 'verified' AND replica.crc32c = file.crc32c AND replica.bytes = file.bytes"
+_ELSEWHERE_ONLY: Final = (
+    "file.status IN ('removed', 'lost', 'damaged') AND EXISTS (SELECT 1 FROM replica"
+    " WHERE replica.file_id = file.id AND replica.endpoint = ? AND replica.state IN ('damaged', 'lost'))"
+    " AND EXISTS (SELECT 1 FROM replica"
+    f" WHERE replica.file_id = file.id AND replica.endpoint <> ? AND {_SAME})"
+)
+"""Files that the archive has no more, that were at an endpoint, and are at another one still."""
+_NOWHERE: Final = (
+    "SELECT replica.endpoint, count(*) FROM replica JOIN file ON file.id = replica.file_id"
+    " WHERE replica.state <> 'verified' AND replica.state IN ('damaged', 'lost')"
+    " AND file.status = 'removed' AND NOT EXISTS (SELECT 1 FROM replica AS other"
+    f" WHERE other.file_id = file.id AND {_SAME.replace('replica.', 'other.')}) GROUP BY replica.endpoint"
+)
 _ALONE: Final = (
     "SELECT file.id, replica.endpoint, replica.custodial FROM file LEFT JOIN replica"
     f" ON replica.file_id = file.id AND {_SAME} AND replica.checked_tai >= ?"
@@ -140,9 +153,10 @@ class Replicas:
         `image_id`, `id` (for `after_file_id`), `path`, `bytes` and sums.
 
         A file is to go there when it is sound and, unless `verified` is False, its sums were found to hold in
-        the archive. It is there when its replica is `verified` with the same sum; one that was `removed` on
-        purpose is not missing, unless asked for with `removed`. On its way is what is queued, being sent,
-        failed or in conflict there.
+        the archive; or where the archive has it no more, its replica there is damaged or lost, and another
+        endpoint has a good one. It is there when its replica is `verified` with the same sum; one that was
+        `removed` on purpose is not missing, unless asked for with `removed`. On its way is what is queued,
+        being sent, failed or in conflict there.
 
         Of everything, this looks at each file after `after_file_id` (up to `until_file_id`, if that is not
         0): some microseconds each. Of `image_ids` only at theirs.
@@ -153,12 +167,12 @@ class Replicas:
         there = f"({_SAME})" if removed else f"({_SAME} OR replica.state = 'removed')"
         with self._database.reading() as transaction:
             for some in [None] if image_ids is None else list(parts(sorted(set(image_ids)))):
-                where, values = ["file.id > ?", _GOOD], [after_file_id]  # type: tuple[list[str], list[Any]]
+                sound = f"{_GOOD} AND file.verified_tai IS NOT NULL" if verified else _GOOD
+                where = ["file.id > ?", f"({sound} OR {_ELSEWHERE_ONLY})"]
+                values: list[Any] = [after_file_id, endpoint, endpoint]
                 if until_file_id:
                     where.append("file.id <= ?")
                     values.append(until_file_id)
-                if verified:
-                    where.append("file.verified_tai IS NOT NULL")
                 for column, chosen in (
                     ("file.image_id", some),
                     ("file.kind", sorted(kinds)),
@@ -318,6 +332,11 @@ class Replicas:
         ):
             found.setdefault(name, {})[state] = count
         return found
+
+    def nowhere(self) -> dict[str, int]:
+        """By endpoint: replicas that are damaged or lost, of files that were taken away from the archive and
+        are at no other endpoint by themselves: nothing mends them."""
+        return {str(name): int(count) for name, count in self._database.read(_NOWHERE)}
 
     def safe(
         self,
