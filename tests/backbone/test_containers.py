@@ -197,6 +197,32 @@ def test_a_container_goes_when_all_endpoints_have_it(site: Site) -> None:
     assert len(boxes(site, 1)) == 1
 
 
+def test_a_container_goes_though_retention_was_faster(site: Site) -> None:
+    """One endpoint was away for long, and what the container is of left the archive meanwhile: it is brought
+    still, and goes when all have it."""
+    ready(site, 1)
+    going = msgspec.structs.replace(SOON, keep="until-replicated")
+    away = site.place("away")
+    service = site.hand_off(
+        site.to("far", what=["container"]), site.to("late", what=["container"]), containers=going, start=False
+    )
+    site.place("late").rename(away / "late")
+    service.start()
+    site.started.append(service)
+    site.delivered_to("far", 1, timeout=20)
+    taken = [file.path for file in site.ledger.files.of(1) if file.kind in ("raw", "sidecar")]
+    site.ledger.files.removed(taken, "enough copies")
+    for path in taken:
+        os.unlink(path)
+    (away / "late").rename(site.path / "late")
+    site.delivered_to("late", 1, timeout=20)
+    wait_for(lambda: boxes(site, 1)[0].status == "removed", 15)
+    wait_for(lambda: not box(site, 1).exists())
+    time.sleep(0.5)
+    assert not [said for said in service.problems() if "packed" in said]
+    assert len(boxes(site, 1)) == 1
+
+
 def test_a_container_that_is_damaged_there_and_gone_here(site: Site) -> None:
     """It is made anew from its files: the same bytes, under the same name; what was there is kept aside."""
     ready(site, 1)

@@ -116,11 +116,12 @@ class PackingWork:
         instruments = [self._instrument] if self._instrument else []
         while going_on():
             ids = self._ledger.containers.ids(after, _PAGE, instruments=instruments)
-            units = self._ledger.containers.units(ids)
+            units = self._ledger.containers.units(ids, bare=True)
             due = [
                 unit.image_id
                 for unit in units
-                if unit.standing(self.packer.endpoints_of(unit)) != "whole" or self.packer.may_go(unit)
+                if (unit.raws and unit.standing(self.packer.endpoints_of(unit)) != "whole")
+                or self.packer.may_go(unit)
             ]
             self.look_at(image_id for image_id in due if image_id not in self._waiting)
             found += len(due)
@@ -191,7 +192,7 @@ class PackingWork:
 
     def _one(self, image_id: int, going_on: Callable[[], bool]) -> float:
         """Looks at an image; seconds until it is to be looked at again, or 0."""
-        units = self._ledger.containers.units([image_id])
+        units = self._ledger.containers.units([image_id], bare=True)
         if not units or (self._instrument and units[0].instrument != self._instrument):
             return 0.0
         (unit,) = units
@@ -202,6 +203,8 @@ class PackingWork:
             gone = packer.tidy(unit)
             self._count("removed", len(gone))
             return 0.0
+        if not unit.raws:
+            return 0.0  # retention took them, and nothing is to be made
         standing = packer.standing(unit)
         if standing.wait:
             return standing.wait

@@ -97,7 +97,9 @@ def pack_images(
             progress(f"{standing.obsid}: {standing.state}; would be packed, {count(standing.files, 'file')}")
             continue
         try:
-            (unit,) = ledger.containers.units([standing.image_id])
+            unit = next(iter(ledger.containers.units([standing.image_id])), None)
+            if unit is None:
+                raise NotFoundError(f"{standing.obsid}: its raw files left the archive this moment")
             made = packer.pack(unit)
         except RaftwrightError as error:
             facts["error"] = str(error)

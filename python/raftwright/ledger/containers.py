@@ -159,14 +159,14 @@ class Containers:
             )
         return [int(row[0]) for row in found]
 
-    def units(self, image_ids: Iterable[int]) -> list[ContainerUnit]:
+    def units(self, image_ids: Iterable[int], *, bare: bool = False) -> list[ContainerUnit]:
         """How the containers of images stand to their files, by the number of the image; images without a
-        sound raw file are left out."""
+        sound raw file are left out, but with `bare` for those that have a container."""
         found: list[ContainerUnit] = []
         with self._database.reading() as transaction:
             for part in parts(sorted(set(image_ids)), 200):
                 found += _units(transaction, part)
-        return found
+        return [unit for unit in found if unit.raws or (bare and unit.containers)]
 
 
 def _units(transaction: Transaction, image_ids: list[int]) -> list[ContainerUnit]:
@@ -191,13 +191,13 @@ def _units(transaction: Transaction, image_ids: list[int]) -> list[ContainerUnit
     units = []
     for row in rows:
         boxes = tuple(containers.get(row[0], ()))
-        unit = ContainerUnit(
-            **dict(zip(_NAMES, row, strict=True)),
-            containers=boxes,
-            replicas=replicas.get(boxes[-1].id, {}) if boxes else {},
+        units.append(
+            ContainerUnit(
+                **dict(zip(_NAMES, row, strict=True)),
+                containers=boxes,
+                replicas=replicas.get(boxes[-1].id, {}) if boxes else {},
+            )
         )
-        if unit.raws:
-            units.append(unit)
     return units
 
 
