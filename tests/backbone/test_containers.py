@@ -174,6 +174,26 @@ def test_an_image_is_safe_by_its_container(site: Site) -> None:
     assert (standing.state, standing.lacking) == ("old", 1)
 
 
+def test_a_container_counts_whatever_became_of_single_files_before(site: Site) -> None:
+    """`handoff status OBSID` of an endpoint that took single files once, which were lost; and of one that is
+    not configured any more: what it has is not called verified."""
+    ready(site, 1)
+    before = site.hand_off(site.to("far"))
+    site.delivered("far", count=7)
+    before.stop()
+    while site.ledger.replicas.all_lost("far", "for the test"):
+        pass
+    service = site.hand_off(site.to("far", what=["container"]), containers=SOON)
+    wait_for(lambda: site.states("far") == {"lost": 7, "verified": 1}, 15, lambda: site.states("far"))
+    (found,) = standing_of(site.ledger, service.settings, obsid(1))
+    assert found.safe
+    assert [(file.verified, dict(file.lacking)) for file in found.files] == [(("far",), {})] * 8
+    other = Settings(endpoints=[site.to("new", what=["container"])])
+    (found,) = standing_of(site.ledger, other, obsid(1))
+    assert not found.safe
+    assert {file.verified for file in found.files} == {()}
+
+
 def test_a_container_goes_when_all_endpoints_have_it(site: Site) -> None:
     """`keep: until-replicated`: it is `removed` in the ledger, its files stay; a new endpoint gets it made
     anew, with the same bytes."""

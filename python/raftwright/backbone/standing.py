@@ -202,7 +202,11 @@ def _image(ledger: Ledger, settings: Settings, image: ImageRow) -> ImageStanding
         wanted = [one for one in wanting if file.kind in one.what or CONTAINER in one.what]
         if not wanted:
             continue
-        have = dict.fromkeys(packed.get(file.id, ()), "verified") | there.get(file.path, {})
+        have = dict(there.get(file.path, {}))
+        by_itself = {one.name for one in wanted if file.kind in one.what}
+        for name in packed.get(file.id, set()) - others:
+            if name not in have or name not in by_itself:  # else it is still to be there by itself
+                have[name] = "verified"
         lacking = {
             one.name: on_their_way.get((file.path, ENDPOINT + one.name))
             or have.get(one.name)
