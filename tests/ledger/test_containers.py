@@ -113,6 +113,32 @@ def test_safe_counts_what_is_in_a_good_container(ledger: Ledger) -> None:
     assert ledger.replicas.in_containers(box.image_id)[rest[-1].id] == {"far", "vault"} or len(rest) == 1
 
 
+def test_what_no_endpoint_has_is_told(ledger: Ledger) -> None:
+    """Of files that retention took: the ledger's word that nothing good is left of them."""
+    files = whole(ledger)
+    one, *rest = files
+    box = entered(ledger, rest)
+    bring(ledger, "far", files)
+    bring(ledger, "near", [one])
+    bring(ledger, "vault", [box])
+    while ledger.replicas.all_lost("far", "for the test"):
+        pass
+    assert ledger.replicas.nowhere() == {}, "the archive has them"
+    ledger.files.removed([file.path for file in files], "retention")
+    assert ledger.replicas.nowhere() == {}
+    missing = ledger.replicas.missing("far", sorted({file.kind for file in files}))
+    assert {file.id for file in missing} == {one.id}, "near has it by itself"
+    assert ledger.replicas.missing("new", sorted({file.kind for file in files})) == []
+    (copy,) = ledger.replicas.at("near")
+    ledger.replicas.damaged(copy, "for the test")
+    assert ledger.replicas.nowhere() == {"far": 1, "near": 1}
+    (copy,) = ledger.replicas.at("vault")
+    ledger.replicas.lost(copy, "for the test")
+    assert ledger.replicas.nowhere() == {"far": len(files), "near": 1}
+    ledger.files.removed([box.path], "all have it")
+    assert ledger.replicas.nowhere() == {"far": len(files), "near": 1, "vault": 1}
+
+
 def test_units_say_what_lacks(ledger: Ledger) -> None:
     files = whole(ledger)
     image_id = files[0].image_id

@@ -76,7 +76,8 @@ class HandOff(Service):
         self._dead: dict[str, int] = {}
         """Dead letters by endpoint."""
         self._nowhere: dict[str, int] = {}
-        """Replicas, by endpoint, that nothing mends."""
+        """Replicas, by endpoint, of which there is no good copy anywhere."""
+        self._nowhere_due = 0.0
         self._others: list[str] = []
         """Endpoints with replicas that are not configured."""
         self._dead_news = threading.Event()
@@ -312,7 +313,7 @@ class HandOff(Service):
                         name: sum(counts.get(state, 0) for state in DEAD)
                         for name, counts in dead_letters(self.ledger).items()
                     }
-                    self._nowhere = self.ledger.replicas.nowhere()
+                    self._count_nowhere()
                     if not self.settings.instrument:  # else another hand-off may have them
                         self._others = unconfigured(self.ledger, self.scrubbers)
                     for endpoint in self.settings.endpoints:
@@ -324,6 +325,15 @@ class HandOff(Service):
             while not (self._dead_news.wait(0.5) or task.stopping.is_set() or time.monotonic() > until):
                 task.beat()
             self._dead_news.clear()
+
+    def _count_nowhere(self) -> None:
+        """Where many are lost that takes long: then seldom. Raises StorageError."""
+        assert self.ledger is not None
+        began = time.monotonic()
+        if began >= self._nowhere_due:
+            self._nowhere = self.ledger.replicas.nowhere()
+            now = time.monotonic()
+            self._nowhere_due = now + 50 * (now - began)
 
     # -- what comes of it
 
@@ -414,7 +424,7 @@ class HandOff(Service):
         for name, count in self._nowhere.items():
             said.append(
                 f"{name}: {count} replica{'s are' if count > 1 else ' is'} damaged or lost, taken away from "
-                "the archive, and at no other endpoint; look for copies in containers, or elsewhere"
+                "the archive, and no endpoint has a good copy; look for one elsewhere"
             )
         for name, scrubber in self.scrubbers.items():
             if scrubber.trouble:

@@ -39,12 +39,6 @@ _ELSEWHERE_ONLY: Final = (
     f" WHERE replica.file_id = file.id AND replica.endpoint <> ? AND {_SAME})"
 )
 """Files that the archive has no more, that were at an endpoint, and are at another one still."""
-_NOWHERE: Final = (
-    "SELECT replica.endpoint, count(*) FROM replica JOIN file ON file.id = replica.file_id"
-    " WHERE replica.state <> 'verified' AND replica.state IN ('damaged', 'lost')"
-    " AND file.status = 'removed' AND NOT EXISTS (SELECT 1 FROM replica AS other"
-    f" WHERE other.file_id = file.id AND {_SAME.replace('replica.', 'other.')}) GROUP BY replica.endpoint"
-)
 _ALONE: Final = (
     "SELECT file.id, replica.endpoint, replica.custodial FROM file LEFT JOIN replica"
     f" ON replica.file_id = file.id AND {_SAME} AND replica.checked_tai >= ?"
@@ -57,6 +51,12 @@ _IN_CONTAINERS: Final = (
     f" AND {_SAME.replace('file.', 'box.')} AND replica.checked_tai >= ?"
 )
 """Copies of them in containers: of files that are in a container as they are now, where that is good."""
+_NOWHERE: Final = (
+    "SELECT bad.endpoint, count(*) FROM replica AS bad JOIN file AS gone ON gone.id = bad.file_id"
+    " WHERE bad.state <> 'verified' AND bad.state IN ('damaged', 'lost') AND gone.status = 'removed'"
+    f" AND NOT EXISTS ({_ALONE.replace('LEFT JOIN', 'JOIN')} WHERE file.id = gone.id)"
+    f" AND NOT EXISTS ({_IN_CONTAINERS} WHERE file.id = gone.id) GROUP BY bad.endpoint"
+)
 
 
 class ReplicaQueue(Deliveries):
@@ -335,8 +335,8 @@ class Replicas:
 
     def nowhere(self) -> dict[str, int]:
         """By endpoint: replicas that are damaged or lost, of files that were taken away from the archive and
-        are at no other endpoint by themselves: nothing mends them."""
-        return {str(name): int(count) for name, count in self._database.read(_NOWHERE)}
+        of which no endpoint has a good copy, in a container either."""
+        return {str(name): int(count) for name, count in self._database.read(_NOWHERE, (0.0, 0.0))}
 
     def safe(
         self,
