@@ -353,6 +353,20 @@ def test_a_name_on_the_disk_is_never_the_mark_of_what_is_done(site: Site, what: 
     assert reason
 
 
+@pytest.mark.parametrize("what", ["link", "directory"])
+def test_what_is_no_file_and_has_the_name_stays(site: Site, what: str) -> None:
+    """The container gets the next one, and is no link to what somebody else may change."""
+    ready(site, 1)
+    if what == "link":
+        box(site, 1).symlink_to(site.path / "elsewhere")
+    else:
+        box(site, 1).mkdir()
+    made = packer(site).pack(unit(site, 1))
+    assert (made.path, made.how) == (str(box(site, 1, 2)), "packed")
+    whole(site, 1, 2)
+    assert os.path.lexists(box(site, 1))
+
+
 def test_a_container_that_somebody_named_and_died_is_taken(site: Site) -> None:
     """D162: between the name and the ledger."""
     ready(site, 1)

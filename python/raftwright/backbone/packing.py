@@ -276,7 +276,7 @@ class Packer:
             if (box.bytes, box.crc32c) == (size, crc32c) and not box.replaced_by:
                 return Path(box.path), box.version, box.replaces
         versions = [box.version for box in self._ledger.files.of_images([unit.obsid], CONTAINER)]
-        versions += [version for version, _ in _standing_in(directory, unit.obsid)]
+        versions += [version for version, _ in _standing_in(directory, unit.obsid, anything=True)]
         version = max(versions, default=0) + 1
         replaces = ""
         if unit.containers:
@@ -432,8 +432,9 @@ def _directory(files: Sequence[FileRow]) -> Path:
     return Path(max(raws, key=lambda file: (file.written, file.path)).path).parent
 
 
-def _standing_in(directory: Path, obsid: str) -> list[tuple[int, Path]]:
-    """Names of containers in a directory, by version."""
+def _standing_in(directory: Path, obsid: str, *, anything: bool = False) -> list[tuple[int, Path]]:
+    """Names of containers in a directory, by version; with `anything` those that links and directories
+    have too."""
     found = []
     try:
         with os.scandir(directory) as entries:
@@ -444,7 +445,7 @@ def _standing_in(directory: Path, obsid: str) -> list[tuple[int, Path]]:
                     image, version = container_version(entry.name)
                 except FormatError:
                     continue
-                if str(image) == obsid and entry.is_file(follow_symlinks=False):
+                if str(image) == obsid and (anything or entry.is_file(follow_symlinks=False)):
                     found.append((version, directory / entry.name))
     except FileNotFoundError:
         return []
