@@ -66,10 +66,11 @@ def _fill(path: Path) -> None:
     database.execute(
         "INSERT INTO ingest (image_id, repository, path, uri, detector, crc32c, bytes, state, dataset_id,"
         " run, dataset_type, queued_tai, ingested_tai, observed_tai)"
-        " SELECT image.id, 'oods', '/data/' || image.obsid || '_' || ccd.name || '.fits',"
-        " 'file:///data/' || image.obsid || '_' || ccd.name || '.fits', ccd.name, '00000000', 17000000,"
+        " SELECT image.id, 'oods', ? || '/' || image.obsid || '_' || ccd.name || '.fits',"
+        " 'file://' || ? || '/' || image.obsid || '_' || ccd.name || '.fits', ccd.name, '00000000', 0,"
         " 'ingested', '', 'LSSTCam/raw/all', 'raw', 1.8e9 + image.id, 1.8e9 + image.id, 1.8e9 + image.id"
-        " FROM image CROSS JOIN ccd ORDER BY image.id, ccd.name"
+        " FROM image CROSS JOIN ccd ORDER BY image.id, ccd.name",
+        (str(path.parent), str(path.parent)),
     )
     database.execute("COMMIT")
     for _, sql in indexes:
@@ -119,6 +120,8 @@ def test_presence_and_listing_with_millions_of_files(ledger: Path) -> None:
 
         def presence() -> float:
             number, detector = chance.randrange(images), chance.choice(detectors)
+            (_, obsid, *_) = _image(number)
+            (ledger.parent / f"{obsid}_{detector}.fits").touch()  # what is not on the disk is not present
             path = f"/presence/LSSTCam/{quote(f'group-{number}')}/0/{detector}"
             found, taken = _asked(connection, path)
             assert found["present"]
